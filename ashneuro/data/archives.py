@@ -18,8 +18,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from ashneuro.config import cache_dir
-from ashneuro.data.columns import CAPTION_NAMES, SUFFIXES, Columns, choose_columns, is_picture, texts_of_value
+from ashneuro.data.columns import (
+    CAPTION_NAMES,
+    SUFFIXES,
+    Columns,
+    choose_columns,
+    is_picture,
+    needs_texts,
+    texts_of_value,
+)
 from ashneuro.data.readers import PARTS, Record, lone_surrogate, make_record, merge, read_json, value_of
+from ashneuro.data.walk import files_below
 from ashneuro.errors import DataError, need
 from ashneuro.files import parse_json, read_bytes, reason_of, require_regular, require_unpacked
 
@@ -64,11 +73,13 @@ def read_webdataset(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Rec
                 problems.append(f"{where}: the key is already in {keys[key]}")
                 continue
             keys[key] = own.as_posix()
-            kind = next((kind for kind in members if is_picture(f".{kind}")), "")
-            if not kind:
-                problems.append(f"{where}: has no picture ({', '.join(SUFFIXES)}), only {', '.join(sorted(members))}")
-            elif captions := captions_of_sample(where, members, columns, problems):
-                records.append(Record(where, f"{key}.{kind}", captions, split=part, read=members[kind]))
+            for stem, named in pictures_of_sample(members).items():
+                at = f"{where}.{stem}" if stem else where
+                kind = next((kind for kind in named if is_picture(f".{kind}")), "")
+                if not kind:
+                    problems.append(f"{at}: has no picture ({', '.join(SUFFIXES)}), only {', '.join(sorted(named))}")
+                elif captions := captions_of_sample(at, named, columns, problems):
+                    records.append(Record(at, f"{key}.{kind}", captions, split=part, read=named[kind]))
     return records, problems
 
 
@@ -89,7 +100,7 @@ def _shards(path: Path) -> list[Path]:
         return [
             path.with_name(f"{match[1]}{number:0{len(first)}}{match[4]}") for number in range(int(first), int(last) + 1)
         ]
-    shards = sorted(file for file in path.rglob("*") if is_tar(file)) if path.is_dir() else [path]
+    shards = [file for file in files_below(path) if is_tar(file)] if path.is_dir() else [path]
     if not shards:
         raise DataError(f"{path} has no shards", f"there is no {', '.join(_TARS)} in it", "check the path")
     return shards
@@ -227,6 +238,24 @@ def _read_at(path: Path, offset: int, size: int) -> bytes:
     return data
 
 
+def pictures_of_sample(members: Members) -> dict[str, Members]:
+    """Return the members of each picture of a sample, by what their names have in common after its
+    key.
+
+    A sample is one picture, and the result has the key ``""``, unless it has several which have
+    captions each: those of ``photo.2024.jpg``, ``photo.2024.txt``, ``photo.2025.jpg``,
+    ``photo.2025.txt``, whose key ends at the first dot.
+    """
+    stems: dict[str, Members] = {}
+    for kind, read in members.items():
+        stems.setdefault(kind.rpartition(".")[0], {})[kind] = read
+    captioned = [
+        any(is_picture(f".{kind}") for kind in own) and not all(is_picture(f".{kind}") for kind in own)
+        for own in stems.values()
+    ]
+    return stems if len(stems) > 1 and all(captioned) else {"": members}
+
+
 def captions_of_sample(where: str, members: Members, columns: Columns, problems: list[str]) -> list[str]:
     """Return the captions of a sample; none are a problem."""
     texts = [kind for kind in members if kind.rpartition(".")[2] in ("txt", "text", "caption")]
@@ -294,7 +323,7 @@ def read_huggingface(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Re
             where = f"{own} row {row}"
             captions = [texts_of_value(value) for value in values if value is not None]
             if not captions or None in captions:
-                problems.append(f"{where}: needs a {' or '.join(chosen.captions)} (a text, or a list of texts)")
+                problems.append(f"{where}: {needs_texts(chosen.captions)}")
                 continue
             read = partial(_cell, file, chosen.image, row)
             flat = [text for given in captions for text in given or ()]
@@ -310,7 +339,8 @@ def _hf_files(path: Path) -> list[Path]:
     arrow = []
     # The state names the files that belong to the data set; caches of `datasets` may lie beside
     # them.
-    for state in sorted(path.rglob("state.json")):
+    inside = files_below(path)
+    for state in (file for file in inside if file.name == "state.json"):
         named = value_of(read_json(state), "_data_files")
         names = [value_of(entry, "filename") for entry in named] if isinstance(named, list) else [None]
         if not all(isinstance(name, str) for name in names):
@@ -320,7 +350,7 @@ def _hf_files(path: Path) -> list[Path]:
                 "save it again",
             )
         arrow += [state.parent / str(name) for name in names]
-    return arrow or sorted(path.rglob("*.parquet"))
+    return arrow or [file for file in inside if file.suffix == ".parquet"]
 
 
 def _hf_part(file: Path, root: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ashneuro.errors import DataError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Suffixes of picture files, in lower case."""
 
 IMAGE_NAMES = (
@@ -75,9 +75,11 @@ def choose_columns(what: object, names: Sequence[str], rows: Sequence[Mapping[st
         captions = _captions(names, rows, image)
     if not image or not captions:
         lacking = " and ".join(word for word, found in (("pictures", image), ("captions", captions)) if not found)
+        web = next((name for name in names if _plain(name) in ("url", "image_url")), "")
+        download = f"; {web!r} has addresses: download the pictures, for instance with img2dataset"
         raise DataError(
             f"{what}: which column holds the {lacking}?",
-            f"its columns are {', '.join(map(repr, names))}",
+            f"its columns are {', '.join(map(repr, names))}{download if web and not image else ''}",
             "name them: --image-column NAME --caption-column NAME, in a config data.image_column, data.caption_column",
         )
     return Chosen(image, captions)
@@ -109,6 +111,11 @@ def texts_of_cell(cell: str) -> list[str]:
             except (ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
     return [cell]
+
+
+def needs_texts(names: Sequence[str]) -> str:
+    """Return the end of a problem: an entry without captions, or with an empty one."""
+    return f"needs {' or '.join(names)}: a text, or a list of texts, none of them empty"
 
 
 def is_picture(name: Any) -> bool:

@@ -12,8 +12,8 @@ from ashneuro.data.columns import Columns
 from ashneuro.data.pairs import Question
 from ashneuro.data.picture_folders import read_folder, read_imagefolder
 from ashneuro.data.question_files import QUESTION_READERS
-from ashneuro.data.readers import Record, read_coco, read_csv, read_json_pairs, read_jsonl
-from ashneuro.data.recognise import Recognised, recognise
+from ashneuro.data.readers import Record, merge, part_of_file, read_coco, read_csv, read_json_pairs, read_jsonl
+from ashneuro.data.recognise import BY_PART, Recognised, part_files, recognise
 from ashneuro.errors import ConfigError, DataError
 
 Read = tuple[list[Record], list[str]]
@@ -88,13 +88,39 @@ def read_captions(path: Path, format: str = "", columns: Columns | None = None) 
             "leave them out, or choose another format",
         )
     try:
-        return (
-            CAPTIONS[chosen].read(path, columns or Columns())
-            if CAPTIONS[chosen].columns
-            else CAPTIONS[chosen].read(path)
-        )
+        if path.is_dir() and chosen in BY_PART:
+            return _read_parts(path, chosen, columns)
+        return _read(path, chosen, columns)
     except DataError as error:
         raise _explained(error, path, chosen, found) from error
+
+
+def _read(path: Path, format: str, columns: Columns | None) -> Read:
+    chosen = CAPTIONS[format]
+    return chosen.read(path, columns or Columns()) if chosen.columns else chosen.read(path)
+
+
+def _read_parts(folder: Path, format: str, columns: Columns | None) -> Read:
+    """Return the records and problems of a folder with a caption file for each part.
+
+    A part that an entry names itself goes before that of its file. A picture in two parts is a
+    problem.
+    """
+    files = part_files(folder, format)
+    if not files:
+        raise DataError(
+            f"{folder} is a folder", f"it holds no {format} files named after parts", "name the file that has captions"
+        )
+    records: list[Record] = []
+    problems: list[str] = []
+    for file in files:
+        found, own = _read(file, format, columns)
+        problems += [f"{file.name} {problem}" for problem in own]
+        for record in found:
+            record.where = f"{file.name} {record.where}"
+            record.split = record.split or part_of_file(file)
+        records += found
+    return merge(records, problems), problems
 
 
 def _explained(error: DataError, path: Path, format: str, found: Recognised | None) -> DataError:

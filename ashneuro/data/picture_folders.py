@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 from ashneuro.data.archives import captions_of, read_table
-from ashneuro.data.columns import SUFFIXES, Columns, choose_columns, is_picture, texts_of_value
+from ashneuro.data.columns import SUFFIXES, Columns, choose_columns, is_picture, needs_texts, texts_of_value
 from ashneuro.data.readers import PARTS, SAMPLE, Record, make_record, merge, read_csv, read_json, read_jsonl, read_text
+from ashneuro.data.walk import files_below
 from ashneuro.errors import DataError
 
-SIDE_CARS = (".txt", ".caption", ".json")
-"""Suffixes of files that hold the captions of the picture of the same name: one a line, or as in
-the ``.json`` of a WebDataset. The first that is there counts.
+SIDE_CARS = (".txt", ".text", ".caption", ".json")
+"""Suffixes, in any case, of files that hold the captions of the picture of the same name: one a
+line, or as in the ``.json`` of a WebDataset. The first that is there counts.
 """
+
+MOST_FOLDERS = 16
+"""Folders that pictures are looked for in, where a caption file does not name them."""
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _CUSTOMARY = Columns()
@@ -23,25 +30,22 @@ _CUSTOMARY = Columns()
 
 def pictures_in(folder: Path) -> list[Path]:
     """Return the picture files in ``folder`` and below, sorted; hidden ones are left out."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if is_picture(file.name) and not _is_hidden(file.relative_to(folder)) and file.is_file()
-    )
+    return [file for file in files_below(folder) if is_picture(file.name) and not _is_hidden(file.relative_to(folder))]
 
 
 def metadata_in(folder: Path) -> list[Path]:
     """Return the tables of an imagefolder: in ``folder``, or in its folders."""
-    found = [file for name in _METADATA for file in folder.rglob(name) if not _is_hidden(file.relative_to(folder))]
-    return sorted(found)
+    return [file for file in files_below(folder) if file.name in _METADATA and not _is_hidden(file.relative_to(folder))]
 
 
 def find_picture(folder: Path, name: str) -> Path:
     """Return the picture ``name`` of a caption file, in ``folder`` or at an absolute path.
 
     If it is not there: with slashes for backslashes, under ``images/``, with the suffix that it
-    lacks, or without the first of its folders, which the captions' author may have had elsewhere.
-    If it is nowhere, the first path is returned.
+    lacks, or without the first of its folders, which the captions' author may have had elsewhere;
+    then in the one folder of ``folder`` that has it, such as COCO's ``train2017``; then the only
+    file whose name differs in case, or in how its accents are composed, which archives and file
+    systems change. If it is nowhere, the first path is returned.
     """
     first = folder / name
     if is_there(first):
@@ -51,7 +55,51 @@ def find_picture(folder: Path, name: str) -> Path:
     paths = [place / own for own in names for place in (folder, folder / "images")]
     if not is_picture(name):
         paths += [Path(f"{path}{suffix}") for path in paths for suffix in SUFFIXES]
-    return next((path for path in paths if is_there(path)), first)
+    if found := next((path for path in paths if is_there(path)), None):
+        return found
+    if names and len(inside := [path for other in _folders_in(folder) if is_there(path := other / names[0])]) == 1:
+        return inside[0]
+    return _alike(paths) or first
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Return the folders in ``folder``; none where they are so many that they are no parts."""
+    try:
+        return _cached_folders(folder, folder.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return []
+
+
+@lru_cache(maxsize=256)
+def _cached_folders(folder: Path, changed: int) -> list[Path]:
+    found = sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir())
+    return found if len(found) <= MOST_FOLDERS else []
+
+
+def _alike(paths: Iterable[Path]) -> Path | None:
+    """Return the first path that is a file but for the case and the accents of its name."""
+    for path in paths:
+        try:
+            names = _names_in(path.parent, path.parent.stat().st_mtime_ns)
+        except (OSError, ValueError):
+            continue
+        found = names.get(_plain(path.name), [])
+        if len(found) == 1 and is_there(path.parent / found[0]):
+            return path.parent / found[0]
+    return None
+
+
+@lru_cache(maxsize=256)
+def _names_in(folder: Path, changed: int) -> dict[str, list[str]]:
+    """Return the names in a folder as it was at the time ``changed``, by `_plain`."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in os.listdir(folder):
+        names[_plain(name)].append(name)
+    return names
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def is_there(path: Path) -> bool:
@@ -106,9 +154,9 @@ def _read_parquet(path: Path, columns: Columns) -> tuple[list[Record], list[str]
         captions = [texts_of_value(value) for value in values]
         where = f"row {number}"
         if not isinstance(image, str) or not image.strip():
-            problems.append(f"{where}: needs a {chosen.image} (a path)")
+            problems.append(f"{where}: needs {chosen.image}: a path")
         elif not captions or None in captions:
-            problems.append(f"{where} ({image}): needs a {' or '.join(chosen.captions)} (a text, or a list of texts)")
+            problems.append(f"{where} ({image}): {needs_texts(chosen.captions)}")
         else:
             texts = [text for given in captions for text in given or ()]
             other = {name: row[name] for name in ("split", "concept", "style") if name in row}
@@ -122,7 +170,7 @@ def read_folder(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record]
     Captions are in files of the pictures' names, beside them or elsewhere in the folder (``a.txt``
     for ``a.jpg``, one caption a line). Without any such file the name of the picture's folder is
     its caption: ``red_flower/1.jpg`` is "red flower". The part follows from a folder named after
-    it: ``train/red_flower/1.jpg``.
+    it: ``train/red_flower/1.jpg``. A side-car that cannot be read is a problem.
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder of pictures", "there is no such folder", "check the path")
@@ -137,7 +185,11 @@ def read_folder(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record]
         if not texts:
             captions = _folder_caption(name)
         elif car := texts.get(file):
-            captions = _side_car_captions(car)
+            try:
+                captions = _side_car_captions(car)
+            except DataError as error:
+                problems.append(f"{name.as_posix()}: {error.what.replace(str(car), car.name)}: {error.why}")
+                continue
         else:
             captions = []
         if captions:
@@ -151,18 +203,19 @@ def read_folder(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record]
 
 
 def _side_cars(folder: Path, files: list[Path]) -> dict[Path, Path]:
-    """Return the file of captions by picture."""
-    beside = {
-        file: car for file in files for suffix in reversed(SIDE_CARS) if (car := file.with_suffix(suffix)).is_file()
-    }
-    if beside:
+    """Return the file of captions by picture: ``a.txt`` or ``a.jpg.txt`` for ``a.jpg``."""
+    found = [file for file in files_below(folder) if file.suffix.lower() in SIDE_CARS]
+    found.sort(key=lambda car: SIDE_CARS.index(car.suffix.lower()))
+    by_name: dict[Path, Path] = {}
+    for each in found:
+        by_name.setdefault(each.with_suffix(""), each)
+    if beside := {file: car for file in files if (car := by_name.get(file.with_suffix("")) or by_name.get(file))}:
         return beside
     # In a folder of their own: images/a.jpg and captions/a.txt.
     cars: dict[str, list[Path]] = defaultdict(list)
-    for suffix in SIDE_CARS:
-        for car in sorted(folder.rglob(f"*{suffix}")):
-            if not any(other.suffix != suffix for other in cars[car.stem]):
-                cars[car.stem].append(car)
+    for car in found:
+        if not any(other.suffix.lower() != car.suffix.lower() for other in cars[car.stem]):
+            cars[car.stem].append(car)
     pictures: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         pictures[file.stem].append(file)
@@ -172,7 +225,7 @@ def _side_cars(folder: Path, files: list[Path]) -> dict[Path, Path]:
 
 
 def _side_car_captions(car: Path) -> list[str]:
-    if car.suffix == ".json":
+    if car.suffix.lower() == ".json":
         return captions_of(read_json(car), _CUSTOMARY) or []
     return [line.strip() for line in read_text(car).splitlines() if line.strip()]
 

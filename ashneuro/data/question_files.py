@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ashneuro.data.pairs import Question
-from ashneuro.data.readers import PARTS, is_id, json_lines, read_json, value_of
+from ashneuro.data.readers import PARTS, is_id, json_lines, part_of_file, read_json, value_of
 from ashneuro.errors import DataError
 
 Read = tuple[list[Question], list[str]]
@@ -102,7 +102,7 @@ def read_snli_ve(path: Path) -> Read:
     questions: list[Question] = []
     seen: dict[str, str] = {}
     for file in _files(path, ".jsonl"):
-        part = _part_of(file)
+        part = part_of_file(file)
         for where, entry in json_lines(file, problems, file.name):
             pair, text, label = (entry.get(name) for name in ("pairID", "sentence2", "gold_label"))
             image = next((entry[name] for name in _ID_KEYS if is_id(entry.get(name))), None)
@@ -186,7 +186,7 @@ def read_easy_vqa(path: Path) -> Read:
     questions: list[Question] = []
     for file in files:
         content = read_json(file)
-        part = _part_of(file.parent)
+        part = part_of_file(file.parent)
         folder = "" if path.is_file() else f"{file.parent.relative_to(path).as_posix()}/".removeprefix("./")
         for index, entry in enumerate(content if isinstance(content, list) else [None]):
             where = f"{file.parent.name}/{file.name} [{index}]"
@@ -250,8 +250,3 @@ def _files(path: Path, suffix: str) -> list[Path]:
     if not files:
         raise DataError(f"{path} has no {suffix} file", "there is nothing to read", "check the path")
     return files
-
-
-def _part_of(path: Path) -> str:
-    """Return the part that a word of the file's name stands for."""
-    return next((PARTS[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in PARTS), "")

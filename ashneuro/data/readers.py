@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from ashneuro.data.columns import (
     Columns,
     choose_columns,
     is_picture,
+    needs_texts,
     texts_of_cell,
     texts_of_value,
 )
@@ -30,12 +32,14 @@ from ashneuro.files import LARGEST_JSON, read_bytes
 
 PARTS = {
     "train": "train",
+    "training": "train",
     "restval": "train",  # Karpathy: the rest of COCO's validation images, used for training
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "dev": "validation",
     "test": "test",
+    "testing": "test",
 }
 SHOWN = 20
 SAMPLE = 100
@@ -98,7 +102,7 @@ def read_text(path: Path) -> str:
         raise DataError(
             f"{path} is not {encoding.removesuffix('-sig').upper()}",
             f"{byte} does not belong to it; Latin-1 or Windows-1252 perhaps",
-            f"iconv -f WINDOWS-1252 -t UTF-8 {path.name} > converted{path.suffix}",
+            f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(path.name)} > converted{path.suffix}",
         ) from error
 
 
@@ -187,6 +191,10 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
             problems.append(f"{where} ({name}): id {number!r} is already that of {records[number].image}")
         else:
             records[number] = make_record(where, name, [], entry, problems)
+    # Some exporters write ids as texts in one list and as numbers in the other.
+    asked = {type(value_of(entry, "image_id")) for entry in content["annotations"]}
+    as_text = asked in ({int}, {str}) and not asked & {type(number) for number in records}
+    by_id = {str(number): record for number, record in records.items()} if as_text else dict(records)
     seen: set[int | str] = set()
     # Images that were problems themselves: their annotations are not reported again.
     lost = {value_of(entry, "id") for entry in content["images"] if is_id(value_of(entry, "id"))} - records.keys()
@@ -199,11 +207,11 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
             seen.add(own)
         if not isinstance(caption, str) or not caption.strip():
             problems.append(f"{where}: needs a caption")
-        elif not is_id(number) or number not in records:
+        elif is_id(number) and (record := by_id.get(str(number) if as_text else number)):
+            record.captions.append(caption.strip())
+        else:
             if not (is_id(number) and number in lost):
                 problems.append(f"{where}: there is no image with the id {number!r}")
-        else:
-            records[number].captions.append(caption.strip())
     problems += [
         f"{record.where} ({record.image}): has no caption" for record in records.values() if not record.captions
     ]
@@ -213,9 +221,10 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
 def read_json_pairs(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
     """Return the records and problems of a JSON of pictures and captions.
 
-    It is a list of objects with a picture and its captions; such a list, or one per part
-    (``train``, ``val``, ``test``), inside an object; or an object of captions by picture. The names
-    of keys are as for tables (`choose_columns`).
+    It is a list of objects with a picture and its captions, or of pairs; such a list, or one per
+    part (``train``, ``val``, ``test``), inside an object; an object of captions, or of objects, by
+    picture; or an object of columns, as pandas writes it. The names of keys are as for tables
+    (`choose_columns`).
     """
     content = read_json(path)
     if (found := _json_entries(content)) is None:
@@ -249,7 +258,7 @@ def _json_entries(content: Any) -> list[tuple[str, Any]] | None:
     none.
     """
     if isinstance(content, list):
-        return [(f"[{number}]", entry) for number, entry in enumerate(content)]
+        return [(f"[{number}]", _pair(entry)) for number, entry in enumerate(content)]
     if not isinstance(content, dict) or not content:
         return None
     parts = {name: entries for name, entries in content.items() if isinstance(entries, list)}
@@ -259,13 +268,50 @@ def _json_entries(content: Any) -> list[tuple[str, Any]] | None:
             for name, entries in parts.items()
             for number, entry in enumerate(entries)
         ]
+    if columns := _columns(content):
+        return columns
     if all(_is_text(value) or (isinstance(value, list) and all(map(_is_text, value))) for value in content.values()):
         return [(f"{name!r}", {"image": name, "caption": value}) for name, value in content.items()]
+    if all(isinstance(value, dict) for value in content.values()) and not {*map(str.lower, content)} & {*PARTS}:
+        return [(f"{name!r}", _named(name, value)) for name, value in content.items()]
     lists = {name: entries for name, entries in parts.items() if any(isinstance(entry, dict) for entry in entries)}
+    if len(lists) > 1:  # licences, categories, …
+        lists = {name: entries for name, entries in lists.items() if _has_pairs(entries)}
     if len(lists) == 1:
         ((name, entries),) = lists.items()
         return [(f"{name}[{number}]", entry) for number, entry in enumerate(entries)]
     return None
+
+
+def _pair(entry: Any) -> Any:
+    """Return ``[picture, captions]`` as an object; anything else as it is."""
+    if isinstance(entry, list) and len(entry) == 2 and is_picture(entry[0]):
+        return {"image": entry[0], "caption": entry[1]}
+    return entry
+
+
+def _columns(content: dict[str, Any]) -> list[tuple[str, Any]] | None:
+    """Return the rows of an object of columns, lists or objects by row; ``None`` if it is none."""
+    plain = {name.lower() for name in content}
+    if not (plain & {*IMAGE_NAMES} and plain & {*CAPTION_NAMES}):
+        return None
+    if not all(isinstance(values, list | dict) for values in content.values()):
+        return None
+    tables = {name: values if isinstance(values, dict) else dict(enumerate(values)) for name, values in content.items()}
+    rows = next(iter(tables.values())).keys()
+    if any(values.keys() != rows for values in tables.values()):
+        return None
+    return [(f"row {row}", {name: values[row] for name, values in tables.items()}) for row in rows]
+
+
+def _named(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry with its key as its picture, unless it names a picture itself."""
+    return entry if {*map(str.lower, entry)} & {*IMAGE_NAMES} else {"image": name, **entry}
+
+
+def _has_pairs(entries: Sequence[Any]) -> bool:
+    names = {name.lower() for entry in entries[:SAMPLE] if isinstance(entry, dict) for name in entry}
+    return bool(names & {*IMAGE_NAMES}) and bool(names & {*CAPTION_NAMES})
 
 
 def _is_text(value: Any) -> bool:
@@ -288,12 +334,14 @@ def _json_records(
     records = []
     for where, entry in entries:
         image = entry.get(chosen.image)
+        if isinstance(image, dict):  # {"path": …, "bytes": null}, as datasets writes it
+            image = next((image[name] for name in IMAGE_NAMES if name in image), None)
         values = [entry[name] for name in chosen.captions if entry.get(name) is not None]
         captions = [texts_of_value(value) for value in values]
         if not isinstance(image, str) or not image.strip():
-            problems.append(f"{where}: needs an {chosen.image} (a path)")
+            problems.append(f"{where}: needs {chosen.image}: a path")
         elif not captions or None in captions:
-            problems.append(f"{where} ({image}): needs a {' or '.join(chosen.captions)} (a text, or a list of texts)")
+            problems.append(f"{where} ({image}): {needs_texts(chosen.captions)}")
         else:
             texts = [text for given in captions for text in given or ()]
             other = {name: entry[name] for name in OTHER_NAMES if name in entry and name not in chosen.captions}
@@ -371,14 +419,21 @@ def _table(text: str) -> tuple[str, list[str], Iterator[list[str]]]:
     delimiter = max(DELIMITERS, key=known)  # the first of equal ones
     names = [name.strip() for name in found[delimiter]]
     names = [name.lower() if name.lower() in OTHER_NAMES else name for name in names]
-    # strict: an unclosed quote is an error; otherwise it would swallow the rest of the file.
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # strict: an unclosed quote is an error; otherwise it would swallow the rest of the file. Where
+    # the header has spaces after its delimiters, quotes may have too.
+    spaced = delimiter != "\t" and len(names) > 1 and all(name.startswith(" ") for name in found[delimiter][1:])
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     if len(names) < 2:
         return delimiter, [], rows
     if len(names) == 2 and is_picture(names[0]):  # no header: a row
         return delimiter, ["image", "caption"], rows
     next(rows)
     return delimiter, names, rows
+
+
+def part_of_file(path: Path) -> str:
+    """Return the part that a word of the file's name stands for, empty if none does."""
+    return next((PARTS[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in PARTS), "")
 
 
 def value_of(entry: Any, name: str) -> Any:

@@ -11,14 +11,18 @@ from typing import Any
 
 from ashneuro.data.archives import is_tar
 from ashneuro.data.caption_files import FLICKR_TOKEN
-from ashneuro.data.columns import IMAGE_NAMES, is_picture
+from ashneuro.data.columns import IMAGE_NAMES, SUFFIXES, is_picture
 from ashneuro.data.picture_folders import metadata_in, pictures_in
-from ashneuro.data.readers import DELIMITERS, read_csv, read_json_pairs, read_jsonl
+from ashneuro.data.readers import DELIMITERS, part_of_file, read_csv, read_json_pairs, read_jsonl
+from ashneuro.data.walk import files_below
 from ashneuro.errors import DataError
 from ashneuro.files import parse_json, read_bytes, require_regular
 
 _TABLES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".token")
 _HEAD = 1 << 16
+BY_PART = ("coco", "csv", "json", "jsonl")
+"""Formats of which a folder may hold a file for each part."""
+
 _QUESTIONS = ("vqa2", "snli-ve", "nlvr2", "easy-vqa")
 
 
@@ -55,6 +59,8 @@ def recognise(path: Path) -> Recognised:
     if not path.is_file():
         raise DataError(f"cannot read {path}", "there is no such file or folder", "check the path")
     format, seen = _file(path)
+    if not format and (packed := _packed(path)):
+        raise DataError(f"{path} is packed", f"it is {packed}", "unpack it, and give the file or folder in it")
     if not format:
         raise _unknown(path, seen, _FILES)
     return Recognised(path, format, seen)
@@ -62,6 +68,25 @@ def recognise(path: Path) -> Recognised:
 
 _FILES = "webdataset, huggingface, coco, karpathy, vqa2, easy-vqa, json, jsonl, nlvr2, snli-ve, flickr30k, csv"
 _FOLDERS = "huggingface, imagefolder, webdataset, vqa2, easy-vqa, a caption file in it, folder"
+
+
+_PACKED = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "compressed by gzip",
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zXZ": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+}
+"""First bytes of files to be unpacked."""
+
+
+def _packed(path: Path) -> str:
+    """Return the name of the packing of the file ``path``; empty if it is not packed."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return next((name for mark, name in _PACKED.items() if head.startswith(mark)), "")
 
 
 def _unknown(path: Path, seen: str, tried: str) -> DataError:
@@ -73,27 +98,28 @@ def _unknown(path: Path, seen: str, tried: str) -> DataError:
 
 
 def _folder(path: Path) -> Recognised:
-    if any(path.rglob("state.json")) and any(path.rglob("*.arrow")):
+    inside = files_below(path)
+    if any(file.name == "state.json" for file in inside) and any(file.suffix == ".arrow" for file in inside):
         return Recognised(path, "huggingface", "it holds .arrow files with a state.json")
     if tables := metadata_in(path):
         return Recognised(path, "imagefolder", f"it holds {tables[0].relative_to(path)}")
-    if any(path.rglob("*.parquet")):
+    if any(file.suffix == ".parquet" for file in inside):
         return Recognised(path, "huggingface", "it holds .parquet files")
-    if any(is_tar(file) for file in path.rglob("*.*")):
+    if any(map(is_tar, inside)):
         return Recognised(path, "webdataset", "it holds .tar files")
     files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
     if any(file.name == "questions.json" for file in (*files, *path.glob("*/questions.json"))):
         return Recognised(path, "easy-vqa", "it holds a questions.json")
-    pictured = {file.stem for file in files if is_picture(file.name)}  # whose .json is a side-car
-    tables = [file for file in files if file.suffix.lower() in _TABLES or file.name == "captions.txt"]
-    tables = [file for file in tables if file.stem not in pictured]
-    formats = {file: found for file in tables if (found := _file(file)[0]) and _holds_pairs(file, found)}
+    formats = _tables(path)
     asked = [found for found in formats.values() if found in _QUESTIONS]
     if (asked and len(set(formats.values())) == 1) or "vqa2" in asked:
         return Recognised(path, asked[0], f"it holds {next(iter(formats)).name}")
     if len(formats) == 1:
         ((file, format),) = formats.items()
         return Recognised(file, format, f"it holds {file.name}")
+    if parts := _part_files(formats):
+        names = ", ".join(file.name for file in parts)
+        return Recognised(path, formats[parts[0]], f"it holds a file for each part: {names}")
     if len(formats) > 1:
         names = ", ".join(file.name for file in formats)
         raise DataError(
@@ -101,9 +127,34 @@ def _folder(path: Path) -> Recognised:
         )
     if pictures := pictures_in(path):
         return Recognised(path, "folder", f"it holds {len(pictures):,} pictures and no table of captions")
-    kinds = Counter(file.suffix or file.name for file in path.rglob("*") if file.is_file())
+    kinds = Counter(file.suffix or file.name for file in inside)
     most = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
-    raise _unknown(path, f"it holds {most}" if most else "it is an empty folder", _FOLDERS)
+    seen = f"it holds {most}; pictures end in {', '.join(SUFFIXES)}" if most else "it is an empty folder"
+    raise _unknown(path, seen, _FOLDERS)
+
+
+def part_files(folder: Path, format: str) -> list[Path]:
+    """Return the caption files of ``folder`` that are one for each part, as their names say:
+    ``train.csv`` and ``val.csv``; none if there are none.
+    """
+    return _part_files({file: format for file, found in _tables(folder).items() if found == format})
+
+
+def _part_files(formats: dict[Path, str]) -> list[Path]:
+    # COCO has captions_train2017.json beside instances_train2017.json.
+    own = [file for file in formats if "caption" in file.name.lower()] or list(formats)
+    parts = [part_of_file(file) for file in own]
+    one_each = len(own) > 1 and all(parts) and len({*parts}) == len(parts)
+    return own if one_each and any({formats[file] for file in own} == {format} for format in BY_PART) else []
+
+
+def _tables(folder: Path) -> dict[Path, str]:
+    """Return the caption files in a folder, with their formats; side-cars are left out."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    pictured = {file.stem for file in files if is_picture(file.name)}
+    tables = [file for file in files if file.suffix.lower() in _TABLES or file.name == "captions.txt"]
+    tables = [file for file in tables if file.stem not in pictured]
+    return {file: found for file in tables if (found := _file(file)[0]) and _holds_pairs(file, found)}
 
 
 def _holds_pairs(file: Path, format: str) -> bool:

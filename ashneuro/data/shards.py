@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from ashneuro.config import DataConfig, cache_dir
-from ashneuro.data.archives import Copies, captions_of_sample, is_tar
+from ashneuro.data.archives import Copies, Members, captions_of_sample, is_tar, pictures_of_sample
 from ashneuro.data.columns import Columns, is_picture
 from ashneuro.data.images import decode_image
 from ashneuro.data.pairs import Pair, Splits
 from ashneuro.data.readers import report
 from ashneuro.data.splits import hash_order
+from ashneuro.data.walk import files_below
 from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.files import replace_file, user_path
 
@@ -338,7 +339,7 @@ def expand(source: str) -> list[str]:
         if is_address(name) or not path.is_dir():
             found.append(name if is_address(name) else str(path))
             continue
-        inside = sorted(str(file) for file in path.rglob("*") if is_tar(file))
+        inside = [str(file) for file in files_below(path) if is_tar(file)]
         if not inside:
             raise DataError(f"{path} has no shards", "there is no .tar in it", "check the path")
         found += inside
@@ -367,8 +368,9 @@ def _samples(shard: str, columns: Columns) -> Iterator[tuple[Sample | None, str]
             key = found["__key__"].removeprefix("./")
             if key.endswith("/"):  # a hidden file, such as macOS's ._NAME
                 continue
-            read = {kind: partial(bytes, data) for kind, data in found.items() if not kind.startswith("__")}
-            yield _sample(f"{name}/{key}", read, columns)
+            read: Members = {kind: partial(bytes, data) for kind, data in found.items() if not kind.startswith("__")}
+            for stem, own in pictures_of_sample(read).items():
+                yield _sample(f"{name}/{key}.{stem}" if stem else f"{name}/{key}", own, columns)
 
 
 def _sample(where: str, read: Mapping[str, Callable[[], bytes]], columns: Columns) -> tuple[Sample | None, str]:

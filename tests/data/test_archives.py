@@ -165,7 +165,9 @@ def test_parquet_with_caption_lists_and_image_paths(tmp_path: Path) -> None:
     assert [record.captions for record in records] == [["a", "b"], ["c"]]
     assert [record.split for record in records] == ["train", "validation"]
     np.testing.assert_array_equal(decode_image(records[1].read, "x"), pixels(3))  # type: ignore[arg-type]
-    assert problems == ["data/all-00000-of-00001.parquet row 2: needs a sentences (a text, or a list of texts)"]
+    assert problems == [
+        "data/all-00000-of-00001.parquet row 2: needs sentences: a text, or a list of texts, none of them empty"
+    ]
 
 
 def test_folder_without_tables_or_columns_is_refused(tmp_path: Path) -> None:
@@ -214,6 +216,20 @@ def test_members_in_any_order_with_several_captions(tmp_path: Path, suffix: str)
     for record in records:
         number = ["c", "b", "sub/a", "a", "d"].index(record.image.removeprefix("train/").removesuffix(".jpeg"))
         np.testing.assert_array_equal(decode_image(record.read, "x"), pixels(number))  # type: ignore[arg-type]
+
+
+def test_keys_with_dots_are_pictures_of_their_own(tmp_path: Path) -> None:
+    members = [(f"2024.05.{number}.png", png(number)) for number in (1, 2)]
+    texts = [(f"2024.05.{number}.txt", f"picture {number}".encode()) for number in (1, 2)]
+    records, problems = read_webdataset(shard(tmp_path / "a.tar", members + texts))
+    assert problems == []
+    assert {record.image: record.captions for record in records} == {
+        "2024.05.1.png": ["picture 1"],
+        "2024.05.2.png": ["picture 2"],
+    }
+    two_views = [("a.left.png", png(1)), ("a.right.png", png(2)), ("a.txt", b"one picture of two")]
+    records, _ = read_webdataset(shard(tmp_path / "b.tar", two_views))
+    assert [(record.image, record.captions) for record in records] == [("a.left.png", ["one picture of two"])]
 
 
 def test_folders_of_shards_may_number_alike(tmp_path: Path) -> None:

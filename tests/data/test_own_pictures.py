@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,34 @@ def test_side_cars_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "texts" / "a.txt").write_text("one")
     (tmp_path / "texts" / "b.json").write_text('{"caption": ["two", "three"]}')
     assert read(tmp_path) == {"images/a.jpg": ["one"], "images/b.jpg": ["two", "three"]}
+
+
+def test_side_cars_by_other_names(tmp_path: Path) -> None:
+    for name in ("A.JPG", "b.jpeg", "c.png", "d.avif", "e.jfif"):
+        write_picture(tmp_path / name)
+    for name in ("A.TXT", "b.jpeg.txt", "c.text", "d.caption", "e.JSON"):
+        (tmp_path / name).write_text('{"text": "five"}' if name == "e.JSON" else name[0])
+    captions = {"A.JPG": ["A"], "b.jpeg": ["b"], "c.png": ["c"], "d.avif": ["d"], "e.jfif": ["five"]}
+    assert read(tmp_path) == captions
+    assert len(load_splits(DataConfig(source=str(tmp_path), split="picture")).train) == 3
+
+
+def test_side_cars_in_another_encoding_are_problems(tmp_path: Path) -> None:
+    files(tmp_path, a="one", b="two")
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9")
+    records, problems = read_captions(tmp_path)
+    assert [record.image for record in records] == ["a.jpg"]
+    assert problems == [
+        "b.jpg: b.txt is not UTF-8: byte 0xe9 in line 1 does not belong to it; Latin-1 or Windows-1252 perhaps"
+    ]
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    files(tmp_path / "disk", a="", b="")
+    (tmp_path / "set" / "cats").mkdir(parents=True)
+    (tmp_path / "set" / "dogs").symlink_to(tmp_path / "disk")
+    (tmp_path / "set" / "cats" / "all").symlink_to(tmp_path / "set")  # a loop
+    assert read(tmp_path / "set") == {"dogs/a.jpg": ["dogs"], "dogs/b.jpg": ["dogs"]}
 
 
 def test_names_of_folders_are_captions(tmp_path: Path) -> None:
@@ -123,6 +153,19 @@ def test_metadata_parquet_reports_its_rows(tmp_path: Path) -> None:
         {"data": [{"image": "a.jpg", "caption": "one"}, {"image": "b.jpg", "caption": ["two", "three"]}], "version": 1},
         {"train": [{"image": "a.jpg", "caption": "one"}], "val": [{"image": "b.jpg", "caption": ["two", "three"]}]},
         {"a.jpg": "one", "b.jpg": ["two", "three"]},
+        {"a.jpg": {"caption": "one"}, "b.jpg": {"caption": ["two", "three"]}},
+        {"7": {"image": "a.jpg", "caption": "one"}, "8": {"image": "b.jpg", "caption": ["two", "three"]}},
+        [["a.jpg", "one"], ["b.jpg", ["two", "three"]]],
+        {"image": ["a.jpg", "b.jpg"], "caption": [["one"], ["two", "three"]], "width": [1, 2]},
+        {"image": {"0": "a.jpg", "1": "b.jpg"}, "caption": {"0": "one", "1": ["two", "three"]}},
+        {
+            "licences": [{"id": 1}],
+            "data": [{"image": "a.jpg", "caption": "one"}, {"image": "b.jpg", "caption": ["two", "three"]}],
+        },
+        [
+            {"image": {"path": "a.jpg"}, "caption": "one"},
+            {"image": {"path": "b.jpg", "bytes": None}, "caption": ["two", "three"]},
+        ],
     ],
 )
 def test_json_of_pictures_and_captions(tmp_path: Path, content: Any) -> None:
@@ -146,6 +189,7 @@ def test_json_of_pictures_and_captions(tmp_path: Path, content: Any) -> None:
         'url,image,caption\nhttp://x/7,a.jpg,"one, two"\nhttp://x/8,b.jpg,three\n',
         'image,caption_1,caption_2\na.jpg,"one, two",\nb.jpg,,three\n',
         'image,caption\na.jpg,"[""one, two""]"\nb.jpg,three\n',
+        'image, caption\na.jpg, "one, two"\nb.jpg, three\n',
         "image,caption\na.jpg,\"['one, two']\"\nb.jpg,three\n",
     ],
 )
@@ -206,7 +250,9 @@ def test_wrong_guess_says_what_was_seen(tmp_path: Path) -> None:
         recognise(path)
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "a.xyz").write_text("")
-    with pytest.raises(DataError, match=r"it holds 1 \.xyz; tried: huggingface, imagefolder"):
+    with pytest.raises(
+        DataError, match=r"it holds 1 \.xyz; pictures end in \.avif, [\s\S]*; tried: huggingface, imagefolder"
+    ):
         recognise(tmp_path / "odd")
     path = tmp_path / "list.json"
     path.write_text('[{"width": 3}]')
@@ -228,9 +274,51 @@ def test_folder_with_one_caption_file_is_read_through_it(tmp_path: Path) -> None
     splits = load_splits(DataConfig(source=str(tmp_path), split="file"))
     assert [len(splits.train), len(splits.test)] == [2, 1]
     assert splits.test[0].load().shape == (8, 12, 3)  # found in images/
-    (tmp_path / "more.json").write_text(json.dumps(rows))
+    (tmp_path / "more.json").write_text(json.dumps(rows))  # named after no part
     with pytest.raises(DataError, match=r"which of its files[\s\S]*captions\.json, more\.json"):
         recognise(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "coco"])
+def test_folder_with_a_file_for_each_part(tmp_path: Path, kind: str) -> None:
+    for number, part in enumerate(("train", "val", "testing")):
+        write_picture(tmp_path / f"{number}.jpg", number)
+        row: Any = {"image": f"{number}.jpg", "caption": f"text {number}"}
+        if kind == "csv":
+            (tmp_path / f"{part}.csv").write_text(f"image,caption\n{number}.jpg,text {number}\n")
+            continue
+        if kind == "coco":  # ids as texts in one list, as numbers in the other
+            images = [{"id": str(number), "file_name": f"{number}.jpg"}]
+            boxes = {"images": images, "annotations": [{"image_id": number, "bbox": [0, 0, 1, 1]}]}
+            (tmp_path / f"instances_{part}2017.json").write_text(json.dumps(boxes))
+            row = {"images": images, "annotations": [{"image_id": number, "caption": f"text {number}"}]}
+        (tmp_path / f"captions_{part}2017.json").write_text(json.dumps(row if kind == "coco" else [row]))
+    assert recognise(tmp_path).format == kind
+    assert read(tmp_path) == {f"{number}.jpg": [f"text {number}"] for number in range(3)}
+    splits = load_splits(DataConfig(source=str(tmp_path), split="auto"))
+    assert [pair.key for part in (splits.train, splits.validation, splits.test) for pair in part] == [
+        "0.jpg",
+        "1.jpg",
+        "2.jpg",
+    ]
+
+
+def test_packed_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv.gz"
+    path.write_bytes(gzip.compress(b"image,caption\na.jpg,one\n"))
+    with pytest.raises(DataError, match=r"packed[\s\S]*gzip[\s\S]*unpack it"):
+        recognise(path)
+
+
+def test_names_may_differ_in_case_and_accents(tmp_path: Path) -> None:
+    write_picture(tmp_path / "P1.JPG")
+    write_picture(tmp_path / unicodedata.normalize("NFD", "café.png"))
+    assert find_picture(tmp_path, "p1.jpg") == tmp_path / "P1.JPG"
+    assert find_picture(tmp_path, "photos/café.png").is_file()
+    write_picture(tmp_path / "val2017" / "7.jpg")
+    assert find_picture(tmp_path, "7.jpg") == tmp_path / "val2017" / "7.jpg"
+    write_picture(tmp_path / "p1.JPG")  # which of the two is not clear
+    assert find_picture(tmp_path, "p1.jpg") == tmp_path / "p1.jpg"
 
 
 def test_pictures_are_found_where_they_are(tmp_path: Path) -> None:
