@@ -152,6 +152,5 @@ def _run(
         job.sums = torch.empty(tiles, dtype=torch.float64)
         job.weighted = job.sums.data_ptr()
     threads = min(torch.get_num_threads(), 1 + steps * rows * width // NEURON_STEPS_PER_THREAD)
-    function = getattr(loaded, name)
-    in_slices(lambda begin, end: function(ctypes.byref(job), begin, end), tiles, threads)
+    in_slices(getattr(loaded, name), job, tiles, threads)
     return job

@@ -18,10 +18,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ashneuro.config import cache_dir
 
@@ -29,6 +29,8 @@ COMPILERS = ("c++", "g++", "clang++")
 # -ffp-contract=off: without fused multiply-adds, results agree with Norse's to the last bit.
 FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno")
 NATIVE = "-march=native"
+OPENMP = "-fopenmp"
+PARALLEL = Path(__file__).with_name("parallel.cpp")
 SECONDS = 300
 
 
@@ -57,30 +59,31 @@ def _compiler(chosen: str, path: str) -> str | NativeError:
     return found or NativeError(f"no C++ compiler ({', '.join(names)})")
 
 
-def load(source: Path, **definitions: str) -> ctypes.CDLL:
+def load(source: Path, options: tuple[str, ...] = (), **definitions: str) -> ctypes.CDLL:
     """Return the library of ``source`` with macros ``definitions``; compiling takes about a second.
+
+    Args:
+        options: of the compiler, beside `FLAGS`.
 
     Raises:
         NativeError: there is no compiler, it failed, or the cache folder cannot be written to. The
             error is cached too.
     """
-    loaded = _load(source, tuple(sorted(definitions.items())), compiler(), cache_dir())
+    defined = tuple(f"-D{name}={value}" for name, value in sorted(definitions.items()))
+    loaded = _load(source, (*options, *defined), compiler(), cache_dir())
     if isinstance(loaded, NativeError):
         raise loaded
     return loaded
 
 
 @cache
-def _load(
-    source: Path, definitions: tuple[tuple[str, str], ...], program: str, home: Path
-) -> ctypes.CDLL | NativeError:
-    defined = [f"-D{name}={value}" for name, value in definitions]
+def _load(source: Path, options: tuple[str, ...], program: str, home: Path) -> ctypes.CDLL | NativeError:
     folder = home / "kernels"
     try:
         binary = Path(program).resolve().stat()
         parts = (
             source.read_bytes(),
-            defined,
+            options,
             FLAGS,
             program,
             binary.st_size,
@@ -91,11 +94,11 @@ def _load(
         target = folder / f"{source.stem}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}.so"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _ours(target):
-            _compile(source, [program, *FLAGS, *defined], target)
+            _compile(source, [program, *FLAGS, *options], target)
         try:
             return ctypes.CDLL(str(target))
         except OSError:  # a damaged file
-            _compile(source, [program, *FLAGS, *defined], target)
+            _compile(source, [program, *FLAGS, *options], target)
             return ctypes.CDLL(str(target))
     except (OSError, subprocess.SubprocessError) as error:
         return NativeError(f"cannot compile {source.name} into {folder}: {error}")
@@ -145,21 +148,59 @@ def _processor() -> str:
     )
 
 
-def in_slices(run: Callable[[int, int], object], count: int, threads: int) -> None:
-    """Call ``run(begin, end)`` for ``threads`` slices of 0 … ``count``, each in its own thread.
+def in_slices(function: Any, job: ctypes.Structure, count: int, threads: int) -> None:
+    """Call the compiled ``function(job, begin, end)`` for ``threads`` slices of 0 … ``count``.
 
-    ``run`` must release the GIL. An error in a slice is raised here.
+    Slices run in OpenMP's threads (``parallel.cpp``), or in Python's where the compiler has no
+    OpenMP. ``function`` comes from a `ctypes.CDLL`, which releases the GIL.
     """
-    threads = max(1, min(threads, count))
+    pointer, threads = ctypes.byref(job), max(1, min(threads, count))
+    if threads == 1:
+        function(pointer, 0, count)
+        return
+    parallel = _openmp()
+    if parallel is not None:
+        parallel(function, pointer, count, threads)
+        return
     edges = [count * part // threads for part in range(threads + 1)]
-    waiting: list[Future[object]] = []
-    if threads > 1:
-        waiting = [
-            _pool(threads - 1, os.getpid()).submit(run, edges[part], edges[part + 1]) for part in range(1, threads)
-        ]
-    run(edges[0], edges[1])
+
+    def run(part: int) -> None:
+        function(ctypes.byref(job), edges[part], edges[part + 1])  # keeps the job's memory alive after Ctrl-C
+
+    waiting = [_pool(threads - 1, os.getpid()).submit(run, part) for part in range(1, threads)]
+    run(0)
     for one in waiting:
         one.result()
+
+
+@cache
+def _openmp() -> Any:
+    """Return `in_slices` of ``parallel.cpp``; ``None`` without OpenMP, and in a forked process.
+
+    GNU's OpenMP waits for ever in a fork of a process that has used its threads.
+    """
+    if _forked:
+        return None
+    try:
+        found = load(PARALLEL, (OPENMP,)).in_slices
+    except NativeError:
+        return None
+    found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    found.restype = None
+    return found
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+    _openmp.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache

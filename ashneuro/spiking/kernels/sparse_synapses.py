@@ -178,7 +178,7 @@ class _Connection:
         function = getattr(library(), name)
         additions = self.events * self.channels * self.taps // math.prod(self.stride)
         threads = min(torch.get_num_threads(), 1 + additions // ADDITIONS_PER_THREAD)
-        in_slices(lambda begin, end: function(ctypes.byref(job), begin, end), parts, threads)
+        in_slices(function, job, parts, threads)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import shutil
@@ -129,19 +130,64 @@ def test_missing_compiler_or_unwritable_cache_raises(source, tmp_path, monkeypat
         load(source, ANSWER="1")
 
 
+class Covered(ctypes.Structure):
+    _fields_ = [("times", ctypes.c_int64 * 100)]
+
+
+def covered(count: int, threads: int, tmp_path: Path) -> list[int]:
+    """Return the times that each of ``count`` numbers was in a slice."""
+    file = tmp_path / "cover.cpp"
+    file.write_text(
+        "#include <cstdint>\n"
+        'extern "C" void cover(int64_t* times, int64_t n, int64_t end) { for (; n < end; n++) times[n]++; }'
+    )
+    job = Covered()
+    function = load(file).cover
+    function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64], None
+    in_slices(function, job, count, threads)
+    assert not any(job.times[count:])
+    return list(job.times[:count])
+
+
+@needs_compiler
+@pytest.mark.parametrize("openmp", [True, False])
 @pytest.mark.parametrize(("count", "threads"), [(1, 1), (10, 3), (2, 8), (0, 4)])
-def test_slices_cover_the_range_once(count: int, threads: int) -> None:
-    done: list[int] = []
-    in_slices(lambda begin, end: done.extend(range(begin, end)), count, threads)
-    assert sorted(done) == list(range(count))
+def test_slices_cover_the_range_once(count, threads, openmp, source, tmp_path, monkeypatch) -> None:
+    if not openmp:
+        monkeypatch.setattr(cpp, "_openmp", lambda: None)
+    assert covered(count, threads, tmp_path) == [1] * count
 
 
-def test_slice_error_propagates() -> None:
-    def fail(begin: int, end: int) -> None:
-        raise ValueError(begin)
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="torch's Linux wheels have GNU's OpenMP")
+def test_slices_run_in_threads_of_torch() -> None:
+    if cpp._openmp() is None:
+        pytest.skip("this compiler has no OpenMP")
+    maps = Path("/proc/self/maps").read_text().split()
+    assert len({path for path in maps if "libgomp" in path}) == 1
 
-    with pytest.raises(ValueError):
-        in_slices(fail, 4, 2)
+
+@needs_compiler
+def test_forked_process_has_threads_of_its_own(source) -> None:
+    """In a fork, GNU's OpenMP would wait for ever for the threads of the parent."""
+    source.write_text(
+        'extern "C" void add(long* sum, long begin, long end) { __sync_fetch_and_add(sum, end - begin); }'
+    )
+    code = f"""if True:
+        import ctypes, os, sys
+        from pathlib import Path
+        from ashneuro.spiking.kernels.cpp import in_slices, load
+        class Job(ctypes.Structure):
+            _fields_ = [("sum", ctypes.c_long)]
+        add, job = load(Path({str(source)!r})).add, Job()
+        add.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
+        in_slices(add, job, 100, 2)
+        if child := os.fork():
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        in_slices(add, job, 100, 2)
+        os._exit(job.sum != 200)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
 @needs_compiler
@@ -156,8 +202,8 @@ def test_running_slice_keeps_memory_of_interrupted_caller_alive(module, where, a
         made.append(weakref.ref(array))
         return array
 
-    def interrupted(run, count: int, threads: int) -> None:
-        slices.append(run)  # as a thread holds it that has not finished
+    def interrupted(function, job, count: int, threads: int) -> None:
+        slices.append(job)  # as a thread holds it that has not finished
         raise KeyboardInterrupt
 
     linear, x = nn.Linear(64, 512), torch.eye(64).repeat(64, 1)
