@@ -54,13 +54,29 @@ def _console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
+_bars: list[None] = []
+"""An entry for each bar or spinner on the screen. They are on standard error."""
+
+
+@contextmanager
+def _on_screen(bar: Any) -> Iterator[Any]:
+    """Show a bar or a spinner of rich."""
+    with bar as shown:
+        _bars.append(None)
+        try:
+            yield shown
+        finally:
+            _bars.pop()
+
+
 def line(text: str = "", style: str = "") -> None:
     """Print one line."""
     text = visible(text)
     if sys.stdout.isatty():
         from rich.text import Text
 
-        _console().print(Text(text, style))  # as a Text, names in [brackets] are no markup
+        # A bar redraws the line that it is on: what is printed beside it goes through its console.
+        _console(stderr=bool(_bars)).print(Text(text, style))  # as a Text, names in [brackets] are no markup
     else:
         print(text)
 
@@ -161,7 +177,7 @@ def status(what: str) -> Iterator[Callable[[str], None]]:
     if sys.stderr.isatty():
         from rich.markup import escape
 
-        with _console(stderr=True).status(escape(what)) as spinner:
+        with _on_screen(_console(stderr=True).status(escape(what))) as spinner:
             yield lambda text: spinner.update(escape(f"{what}: {visible(text)}"))
     else:
         print(f"{what} …", file=sys.stderr)
@@ -176,7 +192,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         return
     from rich.progress import Progress
 
-    with Progress(console=_console(stderr=True), transient=True) as bar:
+    with _on_screen(Progress(console=_console(stderr=True), transient=True)) as bar:
         task = bar.add_task(_label(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -200,7 +216,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         return
     from rich.progress import Progress
 
-    with Progress(console=_console(stderr=True), transient=True) as bar:
+    with _on_screen(Progress(console=_console(stderr=True), transient=True)) as bar:
         tasks: dict[str, Any] = {}
 
         def update(phase: str, done: int, total: int) -> None:
@@ -238,7 +254,7 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, EpochMetr
         BarColumn(),
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  loss {task.fields[loss]:.3f}{task.fields[left]}"),
     )
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+    with _on_screen(Progress(*columns, console=_console(stderr=True), transient=True)) as bar:
         task: Any = None
 
         def update(epoch: int, total: int, batch: int, batches: int, loss: float, metrics: EpochMetrics | None) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -91,17 +92,12 @@ def test_status_prints_its_steps(capsys):
     assert capsys.readouterr().err.splitlines() == ["building …", "  half way"]
 
 
-def test_terminal_output_has_colours_and_keeps_brackets():
-    """Names with [brackets] are rich's markup; they must be shown as they are."""
-    code = (
-        "from ashneuro.reporting import terminal\n"
-        "terminal.table('t', ('node', '>n'), [('conv[0]', 1), ('[bold]x', 2)])\n"
-        "terminal.line('wrote [a]/b')\n"
-    )
+def at_terminal(code: str) -> str:
+    """Return what ``code`` writes to a terminal of 100 columns, control sequences included."""
     parent, child = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     environment.pop("NO_COLOR", None)
-    done = subprocess.Popen([sys.executable, "-c", code], stdout=child, env=environment)
+    done = subprocess.Popen([sys.executable, "-c", code], stdout=child, stderr=child, env=environment)
     done.wait(30)
     os.close(child)
     out = b""
@@ -114,9 +110,32 @@ def test_terminal_output_has_colours_and_keeps_brackets():
             break
         out += block
     os.close(parent)
-    text = out.decode()
+    return out.decode()
+
+
+def test_terminal_output_has_colours_and_keeps_brackets():
+    """Names with [brackets] are rich's markup; they must be shown as they are."""
+    code = (
+        "from ashneuro.reporting import terminal\n"
+        "terminal.table('t', ('node', '>n'), [('conv[0]', 1), ('[bold]x', 2)])\n"
+        "terminal.line('wrote [a]/b')\n"
+    )
+    text = at_terminal(code)
     assert "conv[0]" in text and "[bold]x" in text and "wrote [a]/b" in text
     assert "\x1b[" in text
+
+
+def test_lines_beside_a_bar_stand_on_lines_of_their_own():
+    text = at_terminal(
+        "from ashneuro.reporting import terminal\n"
+        "with terminal.epochs('training tiny') as show:\n"
+        "    show(1, 2, 1, 2, 0.5, None)\n"
+        "    terminal.line('a note', 'yellow')\n"
+        "terminal.line('done')\n"
+    )
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert re.search(r"\x1b\[2Ka note\r\n", shown)  # the line was cleared before
+    assert re.search(r"(\n|\x1b\[2K)done\r\n$", shown)
 
 
 def test_comparison_starts_with_a_bar_per_network(capsys):
