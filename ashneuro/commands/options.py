@@ -119,9 +119,11 @@ class LavaWorkers:
 
     workers: Annotated[int, Parameter(help="Number of Lava workers that share the samples.")] = 1
     lava_command: Annotated[
-        str | None,
+        list[str] | None,
         Parameter(
-            help="Command that starts a worker, e.g. 'ssh host python3.10 lava_worker/worker.py'. Default: here."
+            help="Command that starts a worker, e.g. 'ssh host python3.10 lava_worker/worker.py'; repeatable, "
+            "for workers on several hosts. Default: here.",
+            negative=(),
         ),
     ] = None
     lava_timeout: Annotated[float, Parameter(help="Seconds that one reply of a worker may take.")] = 300.0
@@ -130,7 +132,8 @@ class LavaWorkers:
         """Return them as the workflows take them."""
         from ashneuro.workflows.lava import LavaSettings
 
-        return LavaSettings(self.workers, self.lava_command, self.lava_timeout)
+        commands = None if self.lava_command is None else tuple(self.lava_command)
+        return LavaSettings(self.workers, commands, self.lava_timeout)
 
 
 @Parameter(name="*")

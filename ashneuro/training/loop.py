@@ -168,7 +168,11 @@ def pick_device(name: str) -> torch.device:
         ConfigError: ``"cuda"`` is asked for and there is no GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.device = 'cuda'", "torch finds no NVIDIA GPU here", "set train.device = 'auto'")
+        raise ConfigError(
+            "train.device = 'cuda'",
+            "torch finds no NVIDIA GPU here",
+            "--device auto, in a config train.device = 'auto'",
+        )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -60,7 +60,7 @@ def rates_note(training: Mapping[str, float], evaluation: Mapping[str, float], s
     if not parted:
         return ""
     layers = ", ".join(f"{name} {100 * before:.1f} % / {100 * now:.1f} %" for name, (before, now) in parted.items())
-    said = f"firing rates in training / in evaluation part: {layers}. "
+    said = f"firing rates differ between training and evaluation: {layers}. "
     if steps < SETTLED:
         left = 100 * (1 - MOMENTUM) ** steps
         return said + (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,15 +18,15 @@ class LavaSettings:
 
     Args:
         workers: number of Lava processes that share the samples.
-        command: command that starts a worker, e.g. over ssh; ``None``: the environment on this
-            machine.
+        command: command that starts a worker, e.g. over ssh, or one for each of several hosts,
+            which share the samples; ``None``: the environment on this machine.
         timeout_s: seconds that one reply of a worker may take.
         stock: samples that run through Lava's own synapses; the rest runs through batched ones,
             which are compared on these. ``None``: the workflow's default.
     """
 
     workers: int = 1
-    command: str | None = None
+    command: str | Sequence[str] | None = None
     timeout_s: float = 300.0
     stock: int | Literal["all"] | None = None
 

@@ -38,7 +38,7 @@ from ashneuro.workflows.noise import REPORT_NOISE, Noise
 from ashneuro.workflows.own_ann import Sample, count_own_ann, mean_sample
 from ashneuro.workflows.places import HERE, Place, run_at
 from ashneuro.workflows.progress import Progress, silent
-from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken
+from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken, splits_of
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
 from ashneuro.workflows.simulate import with_inputs
 from ashneuro.workflows.streams import current_stream, stream_files
@@ -724,7 +724,8 @@ def _pictures(run: Run, examples: Sequence[RetrievalExample]) -> dict[str, bytes
     """
     from PIL import Image
 
-    pairs = {pair.key: pair for pair in (*run.splits.train, *run.splits.validation, *run.splits.test)}
+    splits = splits_of(run)
+    pairs = {pair.key: pair for pair in (*splits.train, *splits.validation, *splits.test)}
     keys = [example.key for example in examples if example.kind == "image"]
     keys += [hit.key for example in examples if example.kind == "text" for hit in example.hits]
     found = {}

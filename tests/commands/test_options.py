@@ -25,7 +25,7 @@ def bundle(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> Pa
 def test_stock_is_a_number_or_all() -> None:
     options = [LavaOptions(stock=given).settings() for given in (None, 3, "all")]
     assert [settings.stock_samples(32) for settings in options] == [32, 3, None]
-    assert LavaOptions(LavaWorkers(2, "ssh host"), 3).settings() == LavaSettings(2, "ssh host", stock=3)
+    assert LavaOptions(LavaWorkers(2, ["ssh host"]), 3).settings() == LavaSettings(2, ("ssh host",), stock=3)
 
 
 @pytest.mark.lava

@@ -35,7 +35,8 @@ def test_data_that_were_moved(ashneuro: Command, moved: Path, pairs: Path, tmp_p
     assert json.loads(result.out)["pictures"] == 9
     result = ashneuro("export", moved, "--samples", 1, "--no-lava", "--data", pairs)
     assert result.code == 0 and f"ashneuro verify '{moved / 'bundle'}'" in result.out, result.err
-    assert ashneuro("report", moved).code == 2
+    lost = ashneuro("report", moved)
+    assert lost.code == 2 and "not at then/pairs.jsonl" in lost.err and "--data" in lost.err
     assert ashneuro("report", moved, "--data", pairs, "--json").code == 0
 
 

@@ -93,7 +93,7 @@ def test_status_prints_its_steps(capsys):
 
 
 def at_terminal(code: str) -> str:
-    """Return what ``code`` writes to a terminal of 100 columns, control sequences included."""
+    """Return the output of ``code`` at a terminal of 100 columns, control sequences included."""
     parent, child = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     environment.pop("NO_COLOR", None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from ashneuro.errors import LavaError
 from ashneuro.lava_worker.frames import Arrays, Header
 from ashneuro.simulation.lava.layout import is_lagged
 from ashneuro.simulation.lava.network import LavaNetwork
@@ -46,29 +47,34 @@ class Seconds:
 class Slot:
     """Place of one worker, with the network that it runs.
 
+    Args:
+        command: starts the worker.
+        timeout_s: longest wait for one reply.
+
     Attributes:
         worker: ``None`` until it is started, and after its end.
         killed: the run was ended from another thread; no worker is started until `end`.
         seconds: spent by the workers of this slot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: list[str], timeout_s: float) -> None:
+        self._command, self._timeout_s = command, timeout_s
         self.worker: Worker | None = None
         self.killed = False
         self.seconds = Seconds()
         self._network: LavaNetwork | None = None
         self._steps = 0
 
-    def open(self, command: list[str], timeout_s: float) -> bool:
+    def open(self) -> bool:
         """Start a worker unless there is one; return True if it was started."""
         if self.worker is not None:
             return False
         if self.killed:
             raise WorkerLost("the run was ended", "its workers are gone", "start it again")
-        worker = Worker(command, timeout_s)
+        worker = Worker(self._command, self._timeout_s)
         if self.killed:  # while it started
             worker.end()
-            return self.open(command, timeout_s)
+            return self.open()
         self.worker = worker
         return True
 
@@ -117,7 +123,7 @@ class WorkerPool:
 
     Args:
         size: number of slots; workers start when they are needed.
-        command: starts a worker.
+        commands: each starts workers; slots take them in turn.
         timeout_s: longest wait for one reply.
 
     Attributes:
@@ -125,19 +131,32 @@ class WorkerPool:
         seconds: spent in all runs.
     """
 
-    def __init__(self, size: int, command: list[str], timeout_s: float) -> None:
-        self.slots = tuple(Slot() for _ in range(size))
+    def __init__(self, size: int, commands: Sequence[list[str]], timeout_s: float) -> None:
+        self.slots = tuple(Slot(commands[number % len(commands)], timeout_s) for number in range(size))
         self.seconds = Seconds()
-        self._command, self._timeout_s = command, timeout_s
+        self._versions: dict[str, str] = {}
         self._idle = list(self.slots)
         self._lock = threading.Lock()
 
     def start(self) -> Worker:
         """Start the first worker and return it."""
         slot = self.slots[0]
-        slot.open(self._command, self._timeout_s)
+        slot.open()
         assert slot.worker is not None
+        self._versions = slot.worker.versions
         return slot.worker
+
+    def _require_same(self, worker: Worker | None) -> None:
+        """Raise `LavaError` if a worker computes with other packages than the first one."""
+        if worker is None or not self._versions or worker.versions == self._versions:
+            return
+        found = ", ".join(f"{name} {version}" for name, version in worker.versions.items())
+        first = ", ".join(f"{name} {version}" for name, version in self._versions.items())
+        raise LavaError(
+            "workers of one run have different versions",
+            f"{worker.machine.get('host', 'one')} has {found}; the first one has {first}",
+            "install the same versions on all hosts (docs/lava.md)",
+        )
 
     def health(self) -> list[Health]:
         """Return the state of every worker that was started."""
@@ -151,7 +170,8 @@ class WorkerPool:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     start = time.monotonic()
-                    if slot.open(self._command, self._timeout_s):
+                    if slot.open():
+                        self._require_same(slot.worker)
                         seconds = time.monotonic() - start
                         self.count(Seconds(start=seconds, lava=seconds))
                     return work(slot)

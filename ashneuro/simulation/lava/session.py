@@ -35,7 +35,8 @@ class Lava:
     Args:
         workers: number of workers that share the samples; each has a process per layer and synapse.
         command: command line that starts a worker, e.g.
-            ``"ssh host python3.10 lava_worker/worker.py"``; default: with `find_interpreter`.
+            ``"ssh host python3.10 lava_worker/worker.py"``, or several, which workers take in turn,
+            at least one each; default: with `find_interpreter`.
         timeout_s: longest wait for one reply: for a network to be built, or for some dozen steps.
 
     Attributes:
@@ -46,14 +47,16 @@ class Lava:
         LavaError: no interpreter was found, or it cannot import Lava, or runs another version.
     """
 
-    def __init__(self, workers: int = 1, command: str | None = None, timeout_s: float = 300.0) -> None:
+    def __init__(self, workers: int = 1, command: str | Sequence[str] | None = None, timeout_s: float = 300.0) -> None:
         if workers < 1:
             raise ConfigError(f"--workers {workers}", "at least one worker runs Lava", "--workers 1")
         if not timeout_s > 0:
             raise ConfigError(f"--lava-timeout {timeout_s:g}", "a reply takes some time", "--lava-timeout 300")
         self.versions: dict[str, str] = {}
-        self._workers = workers
-        self._pool = WorkerPool(workers, worker_command(command), timeout_s)
+        several = () if command is None or isinstance(command, str) else command
+        commands: list[str | None] = [*several] or [command if isinstance(command, str) else None]
+        self._workers = max(workers, len(commands))
+        self._pool = WorkerPool(self._workers, [worker_command(text) for text in commands], timeout_s)
         self._shared_memory: int | None = None  # bytes for the channels of one worker
 
     def __enter__(self) -> Self:
