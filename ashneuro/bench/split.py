@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "neurons": ("MultiStep", "ashneuro::neurons"),
     "norms": (
+        "_BatchNorm",  # `ashneuro.spiking.kernels.batch_norm`
         "aten::native_batch_norm",
         "aten::cudnn_batch_norm",
         "aten::_batch_norm",

@@ -21,6 +21,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.model.concrete import downsampled
 from ashneuro.model.spatial import SpatialLinear
 from ashneuro.spiking.integers import Integers
+from ashneuro.spiking.kernels.batch_norm import BatchNorm1d, BatchNorm2d
 from ashneuro.spiking.kernels.interface import Kernels, Options
 from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
 from ashneuro.spiking.lif import IF, LIF, CubaLIF, Graded, Population
@@ -159,7 +160,7 @@ class Synapse(nn.Module):
         super().__init__()
         self.linear = linear
         channels = linear.weight.shape[0]
-        self.norm = nn.BatchNorm2d(channels) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(channels)
+        self.norm = BatchNorm2d(channels) if isinstance(linear, nn.Conv2d) else BatchNorm1d(channels)
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return currents (T, B, K, H', W'), or (T, B, K), of spikes (T, B, C, H, W)."""
@@ -346,7 +347,7 @@ class AbstractEncoder(nn.Module):
         self.timesteps = config.timesteps if config.kind == "spiking" else 1
         self.in_shape = (first, grid, grid)
         self.w_in = nn.Conv2d(width, first, 1, bias=False)
-        self.norm = nn.BatchNorm2d(first)
+        self.norm = BatchNorm2d(first)
         self.entry = neuron()
         self.blocks = nn.ModuleList(
             Block(in_channels, channels, neuron, config.block, downsampled(grid, number))
@@ -419,11 +420,11 @@ class AbstractEncoder(nn.Module):
         return maps
 
     def use_kernels(self, kernels: Kernels) -> None:
-        """Set the back end of all neurons and synapses."""
+        """Set the back end of all neurons, synapses and norms."""
         for module in self.modules():
             if isinstance(module, Population):
                 module.options = {**module.options, "kernels": kernels}
-            elif isinstance(module, Synapse):
+            elif isinstance(module, Synapse | BatchNorm1d | BatchNorm2d):
                 module.kernels = kernels
 
     def use_integers(self, integers: Integers | None) -> None:

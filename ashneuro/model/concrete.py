@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ashneuro.config import ConcreteConfig
 from ashneuro.model.pretrained import Backbone
+from ashneuro.spiking.kernels.batch_norm import BatchNorm2d
 
 
 class ConcreteEncoder(nn.Module):
@@ -39,7 +40,7 @@ class ConcreteEncoder(nn.Module):
             for channels in config.channels:
                 layers += [
                     nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=False),
-                    nn.BatchNorm2d(channels),
+                    BatchNorm2d(channels),
                     nn.ReLU(),
                 ]
                 in_channels = channels

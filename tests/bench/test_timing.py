@@ -271,6 +271,7 @@ def test_split_has_every_part_of_a_run() -> None:
         ("_WeightsBackward", "products"),
         ("MultiStepBackward", "neurons"),
         ("aten::native_batch_norm_backward", "norms"),
+        ("_BatchNormBackward", "norms"),
         ("aten::mul", "rest"),
     ],
 )

@@ -48,6 +48,7 @@ MAX_DIRECT_KERNEL = 5
 MAX_INSIDE = 0.7
 MAX_CHUNK_CHANNELS = 128  # output channels per chunk, with 512-bit vectors
 ADDITIONS_PER_THREAD = 1 << 18
+WEIGHTS_PER_THREAD = 1 << 16  # that are copied to another order
 
 
 def synaptic_currents(linear: nn.Conv2d | nn.Linear, spikes: Tensor, kernels: Kernels = "auto") -> Tensor:
@@ -175,10 +176,15 @@ class _Connection:
 
     def run(self, name: str, job: _Job, parts: int) -> None:
         """Call the compiled function ``name`` for all parts, in as many threads as pay."""
-        function = getattr(library(), name)
         additions = self.events * self.channels * self.taps // math.prod(self.stride)
         threads = min(torch.get_num_threads(), 1 + additions // ADDITIONS_PER_THREAD)
-        in_slices(function, job, parts, threads)
+        in_slices(getattr(library(), name), job, parts, threads)
+
+    def repack(self, name: str, job: _Job) -> None:
+        """Call ``pack_weights`` or ``unpack_weights`` in as many threads as pay."""
+        weights = self.shape[1] * self.channels * self.taps
+        threads = min(torch.get_num_threads(), 1 + weights // WEIGHTS_PER_THREAD)
+        in_slices(getattr(library(), name), job, library().repack_parts(ctypes.byref(job)), threads)
 
 
 @cache
@@ -201,7 +207,7 @@ def library() -> ctypes.CDLL:
     ):
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64], None
-    for function in (loaded.padded_out_channels, loaded.padded_in_channels):
+    for function in (loaded.padded_out_channels, loaded.padded_in_channels, loaded.repack_parts):
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int64
     loaded.has_fma.argtypes, loaded.has_fma.restype = [], ctypes.c_bool
     return loaded
@@ -289,7 +295,7 @@ def _currents(weight: Tensor, bits: Tensor, connection: _Connection) -> Tensor:
     width = library().padded_out_channels(ctypes.byref(job))
     packed = _packing_buffer(connection.taps * connection.shape[1], width, connection.channels)
     job.point(packed=packed)
-    connection.run("pack_weights", job, connection.taps)
+    connection.repack("pack_weights", job)
     connection.run("currents", job, connection.shape[0])
     return _channels_first(output)
 
@@ -314,7 +320,7 @@ def _weight_gradient(gradient: Tensor, bits: Tensor, connection: _Connection) ->
     job.block, job.row = block, width
     connection.run("transpose", job, len(transposed))
     connection.run("weights", job, c)
-    connection.run("unpack_weights", job, connection.taps)
+    connection.repack("unpack_weights", job)
     return _channels_first(result)
 
 

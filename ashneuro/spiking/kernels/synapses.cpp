@@ -310,7 +310,10 @@ void choose(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     }
 }
 
-// Copy taps begin … end between [output channel][tap][input channel] and
+// Parts of `repack`: a tap and LANES output channels each.
+inline int64_t lane_groups(const Job& job) { return (job.out_channels + LANES - 1) / LANES; }
+
+// Copy parts begin … end between [output channel][tap][input channel] and
 // [chunk][tap][input channel][chunk's channels], tile by tile in the order of writing.
 template <bool PACKING> void repack(const Job& job, int64_t begin, int64_t end) {
     constexpr int64_t TILE = 32;
@@ -325,15 +328,16 @@ template <bool PACKING> void repack(const Job& job, int64_t begin, int64_t end) 
                 for (int64_t n = 0; n < inputs; n++) outside[m * row + n] = inside[n * width + m];
         }
     };
-    for (int64_t tap = begin; tap < end; tap++)
-        for (int64_t m = 0; m < job.out_channels; m += LANES)
-            for (int64_t n = 0; n < job.in_channels; n += TILE) {
-                float* inside = job.packed + ((m / width * shape.taps + tap) * job.in_channels + n) * width + m % width;
-                float* outside = job.weight + m * row + tap * job.in_channels + n;
-                const int64_t outputs = std::min<int64_t>(LANES, job.out_channels - m), inputs = std::min(TILE, job.in_channels - n);
-                if (outputs == LANES && inputs == TILE) copy(inside, outside, LANES, TILE);  // sizes known at compile time
-                else copy(inside, outside, outputs, inputs);
-            }
+    for (int64_t part = begin; part < end; part++) {
+        const int64_t tap = part / lane_groups(job), m = part % lane_groups(job) * LANES;
+        for (int64_t n = 0; n < job.in_channels; n += TILE) {
+            float* inside = job.packed + ((m / width * shape.taps + tap) * job.in_channels + n) * width + m % width;
+            float* outside = job.weight + m * row + tap * job.in_channels + n;
+            const int64_t outputs = std::min<int64_t>(LANES, job.out_channels - m), inputs = std::min(TILE, job.in_channels - n);
+            if (outputs == LANES && inputs == TILE) copy(inside, outside, LANES, TILE);  // sizes known at compile time
+            else copy(inside, outside, outputs, inputs);
+        }
+    }
 }
 
 }  // namespace
@@ -353,6 +357,9 @@ int64_t padded_in_channels(const Job* job) {
 }
 
 bool has_fma() { return FUSED; }
+
+// Parts of `pack_weights` and `unpack_weights`.
+int64_t repack_parts(const Job* job) { return job->kernel_rows * job->kernel_columns * lane_groups(*job); }
 
 // Pack the spikes of input places begin … end as bits, and count them.
 void pack(Job* job, int64_t begin, int64_t end) {
