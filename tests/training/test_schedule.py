@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from ashneuro.config import StageConfig, load_config, stages, trains_stua_head
+from ashneuro.config import StageConfig, TrainConfig, load_config, stages, trains_stua_head
 from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import ConfigError
 from ashneuro.evaluation import TaskEvaluation
@@ -22,7 +24,7 @@ from ashneuro.training import data, task_evaluation
 from ashneuro.training.checkpoint import build_model, load_run
 from ashneuro.training.dry_run import dry_run
 from ashneuro.training.loop import Progress, train
-from ashneuro.training.schedule import learning_rate
+from ashneuro.training.schedule import learning_rate, make_optimiser
 from ashneuro.training.task_evaluation import evaluate_task
 from tests.training import tasks_tiny, tiny
 from tests.training.test_loop import files
@@ -350,3 +352,21 @@ def test_learning_rate_warms_up_then_decays_to_zero() -> None:
     assert rates[0] > 0 and max(rates) == rates[20] == 1.0
     assert rates[:21] == sorted(rates[:21]) and rates[20:] == sorted(rates[20:], reverse=True)
     assert rates[60] == pytest.approx(0.5) and rates[100] == pytest.approx(0.0)
+
+
+def test_optimiser_of_an_older_run_goes_on_unfused() -> None:
+    """A resumed run repeats the bytes of the run that wrote its checkpoint."""
+    old, new = (nn.Linear(30, 40) for _ in range(2))
+    new.load_state_dict(old.state_dict())
+    optimisers = [torch.optim.AdamW([{"params": [old.weight]}, {"params": [old.bias]}], lr=1e-2)]
+    optimisers.append(make_optimiser(new, TrainConfig(learning_rate=1e-2)))
+    for step in range(3):
+        if step == 1:
+            new.load_state_dict(old.state_dict())
+            optimisers[1].load_state_dict(copy.deepcopy(optimisers[0].state_dict()))
+        for module, optimiser in zip((old, new), optimisers, strict=True):
+            for weight in module.parameters():
+                weight.grad = (weight.detach() + step).sin()
+            optimiser.step()
+    assert not any(group["fused"] for group in optimisers[1].param_groups)
+    assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
