@@ -8,6 +8,12 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 
+SPINS = 1_000
+"""Turns of GNU's OpenMP before a waiting thread sleeps, some 50 µs. Many gaps between operations of
+a training step are shorter, and to wake a thread takes 40 µs. Longer waits take time from other
+work (docs/learning.md).
+"""
+
 
 def usable_cores(groups: Path = CGROUPS) -> int:
     """Return the number of cores that this process may use: of the machine's, those that its
@@ -55,19 +61,22 @@ def reading_threads() -> int:
 
 
 def share_cores(environ: MutableMapping[str, str], processes: int = 1, groups: Path = CGROUPS) -> None:
-    """Let OpenMP's threads sleep while they wait, and start no more than there are cores for each
-    of ``processes``.
+    """Let OpenMP's threads sleep soon after they have begun to wait, and start no more than there
+    are cores for each of ``processes``.
 
-    By default they spin: a training beside other work then takes several times the processor time,
-    and slows both down. Must be called before torch is imported; what the user has set stays.
+    By default they spin for long: a training beside other work then takes several times the
+    processor time, and slows both down. Must be called before torch is imported; what the user has
+    set stays.
 
     Args:
-        environ: environment that OpenMP reads: ``OMP_WAIT_POLICY`` (GNU's, which torch's Linux
-            wheels have), ``KMP_BLOCKTIME`` (LLVM's and Intel's, in milliseconds),
-            ``OMP_NUM_THREADS``.
+        environ: environment that OpenMP reads: ``OMP_WAIT_POLICY`` and ``GOMP_SPINCOUNT`` (GNU's,
+            which torch's Linux wheels have), ``KMP_BLOCKTIME`` (LLVM's and Intel's, in
+            milliseconds), ``OMP_NUM_THREADS``.
         processes: processes that compute at the same time, this one included.
         groups: see `usable_cores`; OpenMP reads affinity, and no quota.
     """
+    if "OMP_WAIT_POLICY" not in environ:  # GNU's count of turns would overrule the user's policy
+        environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
     environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environ.setdefault("KMP_BLOCKTIME", "0")
     cores = usable_cores(groups)

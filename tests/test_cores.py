@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.cores import reading_threads, share_cores, usable_cores
+from ashneuro.cores import SPINS, reading_threads, share_cores, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +43,11 @@ def test_affinity_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert usable_cores(tmp_path) == 3
 
 
-def test_processes_divide_the_cores_and_wait_asleep(tmp_path: Path) -> None:
+def test_processes_divide_the_cores_and_soon_wait_asleep(tmp_path: Path) -> None:
     for processes, threads in ((4, "16"), (48, "1"), (100, "1")):
         share_cores(environ := {}, processes, tmp_path)
-        assert environ == {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": threads}
+        waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(SPINS), "KMP_BLOCKTIME": "0"}
+        assert environ == {**waiting, "OMP_NUM_THREADS": threads}
     asked = {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "200", "OMP_NUM_THREADS": "8"}
     share_cores(found := dict(asked), 4, tmp_path)
     assert found == asked
