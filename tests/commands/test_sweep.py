@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -150,3 +153,54 @@ def test_sweep_waits_for_a_start_that_is_trained_elsewhere(
         result = workflow.sweep(planned, tmp_path, wait=wait)
     assert told == ["before, seed 0"]
     assert [row.variant for row in result.rows] == ["after"] and result.planned == 1
+
+
+WORKERS = """
+import json, multiprocessing, os, sys
+from pathlib import Path
+import torch
+from ashneuro.config import SweepConfig
+from ashneuro.workflows import sweep as workflow
+
+folder, settings = Path(sys.argv[1]), tuple(json.loads(sys.argv[2]))
+torch.set_num_threads(1)
+planned = SweepConfig(seeds=(0, 1, 2), design="levels", set=settings, factors={"kind": {"none": ()}})
+context = multiprocessing.get_context("fork")
+together, train = context.Barrier(2), workflow.train
+
+def work():
+    begun = False
+
+    def recorded(config, out, **options):
+        nonlocal begun
+        if not begun:  # both processes are in a run of their own
+            begun = True
+            together.wait(20)
+        with (folder / "trained").open("a") as file:
+            file.write(f"{Path(out).name} {os.getpid()}\\n")
+        return train(config, out, **options)
+
+    workflow.train, workflow.POLL_S = recorded, 0.0
+    together.wait(20)
+    workflow.sweep(planned, folder)
+
+processes = [context.Process(target=work) for _ in range(2)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit(any(process.exitcode for process in processes))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_two_processes_share_the_runs_of_a_folder(pairs: Path, tmp_path: Path) -> None:
+    changes = [f"data.source={pairs}", *SMALL, "train.epochs=1", "model.abstract.kind=none"]
+    subprocess.run([sys.executable, "-c", WORKERS, str(tmp_path), json.dumps(changes)], check=True, timeout=120)
+    trained = [line.split() for line in (tmp_path / "trained").read_text().splitlines()]
+    assert sorted(name for name, _ in trained) == ["none-0", "none-1", "none-2"], "each run once"
+    assert len({process for _, process in trained}) == 2, "by both"
+    assert not list((tmp_path / "cells").glob("*.claim*"))
+    planned = SweepConfig(seeds=(0, 1, 2), design="levels", set=tuple(changes), factors={"kind": {"none": ()}})
+    result = workflow.sweep(planned, tmp_path, limit=0)
+    assert [(row.variant, row.seed) for row in result.rows] == [("none", 0), ("none", 1), ("none", 2)]
