@@ -383,9 +383,11 @@ def require_batch(count: int, what: str, batch_size: int) -> None:
 
 
 def incomplete_batch(count: int, what: str, batch_size: int) -> str:
-    """Return a sentence about the items that fill no batch in an epoch; empty if there are none."""
+    """Return a sentence about the items that fill no batch in an epoch; empty if there are none, or
+    no batch either, which is an error (`require_batch`).
+    """
     left = count % batch_size
-    if not left:
+    if not left or count < batch_size:
         return ""
     better = min(range(batch_size, batch_size // 2, -1), key=lambda size: count % size)
     rest = f"{count % better}" if count % better else "none"

@@ -21,7 +21,7 @@ from ashneuro.data.pairs import Question
 from ashneuro.data.picture_folders import find_picture
 from ashneuro.data.pieces import choose_words
 from ashneuro.data.question_files import picture_path
-from ashneuro.data.readers import Record
+from ashneuro.data.readers import Record, place
 from ashneuro.data.recognise import recognise
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.files import read_bytes
@@ -217,10 +217,10 @@ def _decode(
                 reduced.append(name)
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             problems.append(
-                f"{where} ({name!r}): {reason(error)}" if "\0" in name else f"{where} ({name}): {reason(error)}"
+                f"{where} ({name!r}): {reason(error)}" if "\0" in name else f"{place(where, name)}: {reason(error)}"
             )
         except DataError as error:
-            problems.append(f"{where} ({name}): {error.why}")
+            problems.append(f"{place(where, name)}: {error.why}")
         tick(number, len(pictures))
     return digests, one_colour
 

@@ -70,6 +70,11 @@ class Record:
     read: Callable[[], bytes] | None = None
 
 
+def place(where: str, image: str) -> str:
+    """Return the start of a problem with a picture; the picture's name is its place in a folder."""
+    return where if where == image else f"{where} ({image})"
+
+
 def report(subject: object, problems: list[str]) -> None:
     """Raise `DataError` with the first `SHOWN` problems and their number, unless there are none."""
     if problems:

@@ -18,7 +18,7 @@ from ashneuro.data.formats import read_captions
 from ashneuro.data.images import decode_image, header_problem, read_image
 from ashneuro.data.pairs import Pair, Splits
 from ashneuro.data.picture_folders import find_picture
-from ashneuro.data.readers import Record, report
+from ashneuro.data.readers import Record, place, report
 from ashneuro.data.shards import is_streamed, load_streamed
 from ashneuro.data.splits import split_by_caption, split_by_picture
 from ashneuro.errors import ConfigError, DataError
@@ -85,7 +85,7 @@ def load_file(config: DataConfig, path: Path) -> Splits:
     files = {record.image: find_picture(folder, record.image) for record in records if record.read is None}
     broken = _broken(records, files, config.skip_broken)
     problems += [
-        f"{record.where} ({record.image}): {broken[record.image]}" for record in records if record.image in broken
+        f"{place(record.where, record.image)}: {broken[record.image]}" for record in records if record.image in broken
     ]
     if not config.skip_broken:
         report(path, problems)

@@ -278,6 +278,7 @@ def test_pairs_that_fill_no_batch_are_counted() -> None:
     assert note.startswith("64 of 192 training pairs fill no batch of 128")
     assert "train.batch_size=96 leaves out none" in note
     assert incomplete_batch(256, "training pairs", 128) == ""
+    assert incomplete_batch(48, "training pairs", 128) == ""  # no batch at all: an error
     assert "train.batch_size=10 leaves out 1" in incomplete_batch(31, "training pairs", 11)
     with pytest.raises(DataError, match="at least two"):
         require_batch(1, "training pairs", 2)

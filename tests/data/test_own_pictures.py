@@ -13,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from ashneuro.config import DataConfig
+from ashneuro.data.check import check
 from ashneuro.data.columns import Columns, choose_columns
 from ashneuro.data.formats import read_captions
 from ashneuro.data.picture_folders import find_picture
@@ -73,6 +74,14 @@ def test_side_cars_in_another_encoding_are_problems(tmp_path: Path) -> None:
     assert problems == [
         "b.jpg: b.txt is not UTF-8: byte 0xe9 in line 1 does not belong to it; Latin-1 or Windows-1252 perhaps"
     ]
+
+
+def test_broken_pictures_of_a_folder_are_named_once(tmp_path: Path) -> None:
+    files(tmp_path, a="one", b="two")
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    assert check(tmp_path).problems[0].startswith("b.jpg: it is not an image")
+    with pytest.raises(DataError, match=r"\n +b\.jpg: it is not an image"):
+        load_splits(DataConfig(source=str(tmp_path), split="picture"))
 
 
 def test_links_to_folders_are_followed(tmp_path: Path) -> None:
