@@ -364,8 +364,9 @@ def facts(evaluations: Iterable[Evaluation]) -> None:
 
 
 def retrieval(evaluations: Iterable[Evaluation]) -> None:
-    """Print the retrieval metrics of evaluations in one table."""
-    show(tables.tasks.retrieval(evaluations))
+    """Print the retrieval metrics of evaluations, a table for each set of pictures and texts."""
+    for pool in tables.tasks.pools(evaluations):
+        show(tables.tasks.pool(pool))
 
 
 def quantisation(costs: Iterable[LayerCost]) -> None:

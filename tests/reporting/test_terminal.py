@@ -138,6 +138,14 @@ def test_lines_beside_a_bar_stand_on_lines_of_their_own():
     assert re.search(r"(\n|\x1b\[2K)done\r\n$", shown)
 
 
+def test_retrieval_says_once_what_was_searched(capsys):
+    terminal.retrieval(REPORT.evaluations)
+    shown = capsys.readouterr().out
+    assert shown.count("Retrieval among") == len({(found.split, found.images) for found in REPORT.evaluations}) == 2
+    assert shown.count("style split, test") == 2
+    assert shown.count("Chance is computed.") == 2
+
+
 def test_comparison_starts_with_a_bar_per_network(capsys):
     terminal.comparison(REPORT.comparison)
     lines = capsys.readouterr().out.splitlines()
