@@ -8,10 +8,10 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 
-SPINS = 1_000
-"""Turns of GNU's OpenMP before a waiting thread sleeps, some 50 µs. Many gaps between operations of
-a training step are shorter, and to wake a thread takes 40 µs. Longer waits take time from other
-work (docs/learning.md).
+SPINS = 600
+"""Turns of GNU's OpenMP before a waiting thread sleeps, some 10 µs. Many gaps between operations of
+a training step are shorter, and to wake a thread takes 40 µs. Longer waits are faster alone, and
+take time from other work (docs/learning.md).
 """
 
 
