@@ -28,7 +28,7 @@ SWEEPS = ("ablation", "demo", "front", "front-long", "stua")
 EARLIER: Mapping[str, Any] = {
     "data": {"tokeniser": "words"},
     "train": {"momentum_text": 0.0},
-    "model": {"multimodal": {"similarity": False}},
+    "model": {"multimodal": {"similarity": False, "word_order": False}},
 }
 """Values for a run's ``config.json`` that was written before these settings existed."""
 
@@ -289,6 +289,8 @@ class MultimodalConfig:
         dropout: dropout probability.
         similarity: the heads also see the product of the image's and the text's embeddings, which
             L_ITC aligns.
+        word_order: words have position embeddings, so that "left A, right B" is not "left B, right
+            A". Without text layers nothing else holds their order.
     """
 
     width: Size = 128
@@ -296,6 +298,7 @@ class MultimodalConfig:
     heads: Size = 4
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
     similarity: bool = True
+    word_order: bool = True
 
 
 @dataclass(frozen=True)
@@ -598,7 +601,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         # Without a transformer there are no heads: old and new settings mean the same.
         multimodal = values["model"]["multimodal"] if isinstance(values["model"], dict) else None
         if isinstance(multimodal, dict) and not multimodal.get("layers"):
-            multimodal.pop("similarity", None)
+            for name in EARLIER["model"]["multimodal"]:
+                multimodal.pop(name, None)
     for override in overrides:
         _override(values, override)
     train = values.get("train")

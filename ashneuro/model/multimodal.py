@@ -14,24 +14,28 @@ class MultimodalEncoder(nn.Module):
 
     ::
 
-        h = [cls; W_t w_1; …; W_t w_M]        w: word features of the text encoder (B, M, E_t)
+        h = [cls; W_t w_m + p_m]              w: word features of the text encoder (B, M, E_t)
         v = W_v V + positions                 V: (B, N, D), N visual tokens
         per layer:  h += attention(h, h);  h += attention(h, v);  h += MLP(h)        pre-norm
 
     All of it runs on the host: attention has a softmax and products of two signals, for which NIR
     has no primitive.
 
+    p are position embeddings of words, with ``config.word_order``.
+
     Args:
         words: E_t. ``width``: D. ``tokens``: N.
+        max_words: largest M.
     """
 
-    def __init__(self, config: MultimodalConfig, words: int, width: int, tokens: int) -> None:
+    def __init__(self, config: MultimodalConfig, words: int, width: int, tokens: int, max_words: int) -> None:
         super().__init__()
         check_heads("model.multimodal", config.width, config.heads)
         self.text = nn.Linear(words, config.width)
         self.visual = nn.Linear(width, config.width)
         # Position embeddings; the name is that of checkpoints.
         self.places = nn.Parameter(torch.randn(tokens, config.width) * 0.02)
+        self.order = nn.Parameter(torch.randn(max_words, config.width) * 0.02) if config.word_order else None
         self.summary = nn.Parameter(torch.randn(config.width) * 0.02)
         self.layers = nn.ModuleList(
             nn.TransformerDecoderLayer(
@@ -56,7 +60,10 @@ class MultimodalEncoder(nn.Module):
             visual: V (B, N, D).
         """
         seen = self.visual(visual) + self.places
-        features = torch.cat([self.summary.expand(len(words), 1, -1), self.text(words)], 1)
+        said = self.text(words)
+        if self.order is not None:
+            said = said + self.order[: said.shape[1]]
+        features = torch.cat([self.summary.expand(len(words), 1, -1), said], 1)
         ignored = torch.cat([padding.new_zeros(len(padding), 1), padding], 1)
         for layer in self.layers:
             features = layer(features, seen, tgt_key_padding_mask=ignored)

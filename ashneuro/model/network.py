@@ -123,7 +123,7 @@ class AshNet(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(14.0).log())
         self.codebook = _codebook(config.abstract)
         if config.multimodal.layers:
-            self.multimodal = MultimodalEncoder(config.multimodal, self.text.width, width, self.side**2)
+            self.multimodal = MultimodalEncoder(config.multimodal, self.text.width, width, self.side**2, max_words)
             wide = config.multimodal.width
             self.mlm = nn.Linear(wide, vocabulary_size)
             wide += config.embedding * config.multimodal.similarity  # of `summarise`

@@ -114,6 +114,17 @@ def test_heads_see_the_products_that_retrieval_sums(zero: str | None, positions:
     assert alone.summarise(alone.visual_tokens(alone.encode(pictures)), tokens).shape == (4, 8)
 
 
+def test_questions_of_other_word_order_are_other_questions() -> None:
+    torch.manual_seed(0)
+    pictures, tokens = torch.rand(1, 3, 16, 16), torch.randint(1, 20, (1, WORDS))
+    for ordered in (True, False):
+        wide = MultimodalConfig(width=8, layers=1, heads=2, word_order=ordered)
+        net = AshNet(replace(CONFIG, multimodal=wide), 20, 16, WORDS).eval()
+        visual = net.visual_tokens(net.encode(pictures))
+        said, turned = net.summarise(visual, tokens), net.summarise(visual, tokens.flip(1))
+        assert torch.allclose(said, turned, atol=1e-5) is not ordered
+
+
 def test_population_names_shapes_and_spikes() -> None:
     net = model()
     layers = net.encode(images(4)).layers

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ashneuro.config import load_config
+from ashneuro.config import EARLIER, load_config
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.model.network import AshNet
 from ashneuro.training.checkpoint import load_run, write_state
@@ -90,17 +90,19 @@ def test_damaged_run_is_an_error(folder: Path, tmp_path: Path) -> None:
 
 def test_heads_of_earlier_runs_see_the_summary_token_alone(tmp_path: Path) -> None:
     config = tiny.config(epochs=1)
-    earlier = replace(config, model=replace(config.model, multimodal=replace(WIDE, similarity=False)))
+    earlier = replace(config, model=replace(config.model, multimodal=replace(WIDE, **EARLIER["model"]["multimodal"])))
     run = train(earlier, tmp_path / "run")
     written = json.loads((tmp_path / "run" / "config.json").read_text())
-    del written["model"]["multimodal"]["similarity"]  # as before the setting existed
+    for name in EARLIER["model"]["multimodal"]:
+        del written["model"]["multimodal"][name]  # as before the settings existed
     (tmp_path / "run" / "config.json").write_text(json.dumps(written))
     opened = load_run(tmp_path / "run")
     assert opened.config == run.config and opened.model.itm.in_features == WIDE.width
     without = tmp_path / "config.json"
     written["model"]["multimodal"]["layers"] = 0
     without.write_text(json.dumps(written))
-    assert load_config(without).model.multimodal.similarity, "equal to the settings of now, so a sweep goes on"
+    there = load_config(without).model.multimodal
+    assert there == replace(WIDE, layers=0), "equal to the settings of now, so a sweep goes on"
     now = AshNet(replace(earlier.model, multimodal=WIDE), 9, 8)
     assert now.itm.in_features == WIDE.width + earlier.model.embedding
 
