@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Backend = Literal["auto", "torch", "numpy"]
 FloatType = Literal["float64", "float32"]
+CHUNK = 128  # samples computed together on a CPU
 Linear = Callable[[Any], Any]  # (M, *in_shape) → (M, *out_shape)
 
 
@@ -123,7 +124,7 @@ class NumpyArrays(Arrays):
     """numpy and scipy."""
 
     xp = np
-    batch, patches, on_cpu = 64, 1 << 24, True
+    batch, patches, on_cpu = CHUNK, 1 << 24, True
 
     def put(self, values: NDArray[Any]) -> Any:
         """Return ``values``, contiguous."""
@@ -177,7 +178,7 @@ class TorchArrays(Arrays):
                 "--device cpu, or --device cuda",
             )
         self.xp = torch
-        self.batch, self.patches = (512, 1 << 28) if cuda else (64, 1 << 24)
+        self.batch, self.patches = (512, 1 << 28) if cuda else (CHUNK, 1 << 24)
 
     def put(self, values: NDArray[Any]) -> torch.Tensor:
         """Return a tensor on the device."""

@@ -31,6 +31,7 @@ VARIABLE = "ASHNEURO_KERNELS"
 WIDTHS = (32, 64, 96)
 ROWS, COPIED, LANES = 64, 16, 32
 LINE = 64  # bytes of a line of a cache
+TYPES = (np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32))  # of numbers; 0 is spikes
 PIECE = 1 << 15  # neuron-steps whose input sums stay in the second-level cache until the neurons use them
 
 
@@ -41,21 +42,24 @@ class _Synapse(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in ("step", "sample", "positions", "groups", "channels", "out_positions", "taps", "outputs")
         ),
-        *((name, ctypes.c_int32) for name in ("bytes", "width", "lag", "exponent", "block", "imaginary")),
+        *((name, ctypes.c_int32) for name in ("type", "width", "lag", "exponent", "block", "imaginary")),
     )
 
 
 class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "samples", "neurons")),
-        *((name, ctypes.c_int32) for name in ("kind", "late", "connections", "spiking", "parts", "bytes", "subtract")),
+        *((name, ctypes.c_int32) for name in ("kind", "late", "connections", "spiking", "parts", "type", "subtract")),
         ("shared", ctypes.c_int32 * PARAMETERS),
         ("each", ctypes.c_void_p * PARAMETERS),
         *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "more", "u", "v", "sent")),
         *((name, ctypes.c_int64) for name in ("sent_step", "sent_sample")),
         *((name, ctypes.c_void_p) for name in ("trace_u", "trace_v")),
-        *((name, ctypes.c_int64) for name in ("active", "piece")),
-        *((name, ctypes.c_void_p) for name in ("inputs", "lines", "values", "first", "gathered", "loads")),
+        *((name, ctypes.c_int64) for name in ("active", "beyond", "piece")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("numbers", "inputs", "lines", "values", "first", "reach", "gathered", "loads")
+        ),
     )
 
 
@@ -88,6 +92,10 @@ def enabled() -> bool:
     return True
 
 
+class MessageBeyondType(Exception):
+    """The type of an array for messages does not hold one that was sent."""
+
+
 @dataclass(frozen=True, eq=False)
 class EventSynapse:
     """A dense synapse or a convolution whose input is spikes, or messages that carry population.
@@ -104,7 +112,7 @@ class EventSynapse:
         layout: of the input, if it has to be channels-last.
         exponent, lag: of the connection; the lag in steps.
         block: number of weights of one output that add up to less than 2^15, whichever they are.
-        payload: its input is population.
+        payload: its input is numbers.
         imaginary: of the connection.
     """
 
@@ -230,7 +238,7 @@ class LayerResult:
     """Answers of one layer.
 
     Args:
-        sent: (T, B, *shape): spikes as uint8, v or changes as int32, or other messages as int16.
+        sent: (T, B, *shape): spikes as uint8, v as int32, or messages of `CompiledNeurons.message`.
         active: number of active neuron-steps.
         counts: messages of each neuron; 0 for a read-out.
         ones: of these, those of 1 or −1, if they are whole numbers.
@@ -263,6 +271,9 @@ def run_layer(
         inputs: compiled synapses, each with the messages (T, B, ...) of its source.
         layout: see `EventInputs`.
         sent: array of `CompiledNeurons.empty`, or some samples of one, to write to.
+
+    Raises:
+        MessageBeyondType: a change does not fit ``population.message``.
     """
     steps, samples, neurons = shape[0], shape[1], math.prod(shape[2:])
     sent = population.empty(shape, layout) if sent is None else sent
@@ -285,8 +296,8 @@ def run_layer(
             _Synapse(
                 _at(values), _at(synapse.weights), _at(synapse.sources), *_strides(values),
                 synapse.positions, len(synapse.weights), synapse.weights.shape[3], *synapse.sources.shape,
-                synapse.outputs, values.itemsize, synapse.weights.shape[4], synapse.lag, synapse.exponent,
-                synapse.block, synapse.imaginary,
+                synapse.outputs, _type(values, synapse.payload), synapse.weights.shape[4], synapse.lag,
+                synapse.exponent, synapse.block, synapse.imaginary,
             )
             for (synapse, _), values in zip(inputs, messages, strict=True)
         )
@@ -298,7 +309,8 @@ def run_layer(
     first = piece * max((one.positions * one.groups for one in synapses), default=0) + 1
     loads = any(synapse.payload for synapse, _ in inputs)
     sizes = (
-        parts * (piece * neurons + WIDTHS[-1]), lines, lines if loads else 0, first, gathered, gathered if loads else 0
+        neurons, parts * (piece * neurons + WIDTHS[-1]), lines, lines if loads else 0, first, first if loads else 0,
+        gathered, gathered if loads else 0,
     )  # fmt: skip
     work = [np.empty(size, np.int32) for size in sizes]
     more = None
@@ -306,14 +318,20 @@ def run_layer(
         more = np.zeros((samples, 2, neurons), np.int32)
     if more is not None and population.kind == "adaptive":
         more[:, 0] = own[2].flat[0] if alike else each[2].ravel()
+    numbers = not population.binary
     layer = _Layer(
         steps, samples, neurons, KINDS.index(population.kind), population.late, len(inputs), population.spiking, parts,
-        sent.itemsize, population.subtract, tuple(int(value.flat[0]) for value in own), tuple(map(_at, each)),
+        _type(sent, numbers), population.subtract, tuple(int(value.flat[0]) for value in own), tuple(map(_at, each)),
         ctypes.addressof(synapses), _at(currents), _at(bias) if biased else None, *map(_at, (more, u, v, sent)),
-        *_strides(sent), *map(_at, traces), 0, piece, *map(_at, work),
+        *_strides(sent), *map(_at, traces), 0, 0, piece, *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
-    counts, ones = count(sent, population.whole) if population.spiking else (np.zeros(sent.shape[2:], np.int64), None)
+    if layer.beyond:
+        raise MessageBeyondType
+    counts = np.zeros(sent.shape[2:], np.int64)
+    ones: NDArray[np.int64] | None = None
+    if population.spiking:
+        counts, ones = count(sent, population.whole, numbers=numbers)
 
     def seen(values: NDArray[Any] | None, shape: Shape) -> NDArray[Any] | None:
         return None if values is None else in_program(values, layout, shape)
@@ -328,11 +346,11 @@ def run_layer(
 
 
 def _messages(values: NDArray[Any], synapse: EventSynapse) -> NDArray[Any]:
-    """Return messages (T, B, ...) of 1, 2 or 4 bytes, every step of a sample contiguous."""
+    """Return messages (T, B, ...) of a type of the kernel, every step of a sample contiguous."""
     if not synapse.payload:
         values = values.astype(np.uint8, copy=False)
-    elif values.dtype != np.int16:
-        values = values.astype(np.int32, copy=False)
+    elif values.dtype not in TYPES:
+        values = values.astype(np.int32)
     return _rows(values, synapse.layout, 2, steps=True)
 
 
@@ -361,18 +379,26 @@ def in_program(values: NDArray[Any], layout: ChannelsLast | None, shape: Shape) 
     return (values if layout is None else values.swapaxes(-1, -2)).reshape(shape)
 
 
-def count(sent: NDArray[Any], whole: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    """Return the messages per neuron, and those of 1 or −1 if they are ``whole`` population.
+def count(
+    sent: NDArray[Any], whole: bool = False, *, numbers: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Return the messages per neuron, and those of 1 or −1 if they are ``whole`` numbers.
 
     Args:
-        sent: (T, B, *shape) of 1, 2 or 4 bytes; every step of a sample is contiguous.
+        sent: (T, B, *shape) of spikes, or of a type of `TYPES` if they are ``numbers``; every step
+            of a sample is contiguous.
     """
     totals = np.zeros(sent.shape[2:], np.int64)
     ones = np.zeros_like(totals) if whole else None
     if sent.size:
         size = (ctypes.c_int64 * 5)(*_strides(sent), *sent.shape[:2], totals.size)
-        _library().count(_at(sent), sent.itemsize, ctypes.addressof(size), _at(totals), _at(ones))
+        _library().count(_at(sent), _type(sent, numbers), ctypes.addressof(size), _at(totals), _at(ones))
     return totals, ones
+
+
+def _type(values: NDArray[Any], numbers: bool) -> int:
+    """Return the type of messages in loihi.cpp."""
+    return 1 + TYPES.index(values.dtype) if numbers else 0
 
 
 def _strides(values: NDArray[Any]) -> tuple[int, int]:

@@ -37,19 +37,21 @@ def run_chunks(
         progress: called with (samples done, samples in all).
     """
     timesteps, samples = next(iter(inputs.values())).shape[:2]
-    size = max(1, min(library.batch, library.patches // (timesteps * widest)))
-    parts = [slice(first, first + size) for first in range(0, samples, size)]
-    chunks, into = (
-        [{name: values[:, part] for name, values in arrays.items()} for part in parts] for arrays in (inputs, kept)
-    )
     records: list[SpikeRecord] = []
-    with library.single_threaded() as cores, ThreadPoolExecutor(min(cores, len(chunks))) as pool:
+    with library.single_threaded() as cores:
+        # Smaller chunks keep more cores busy; below half a batch the calls take too long.
+        share = max(library.batch // 2, -(-samples // cores))
+        size = max(1, min(library.batch, share, library.patches // (timesteps * widest)))
+        parts = [slice(first, first + size) for first in range(0, samples, size)]
+        chunks, into = (
+            [{name: values[:, part] for name, values in arrays.items()} for part in parts] for arrays in (inputs, kept)
+        )
+        pool = ThreadPoolExecutor(min(cores, len(chunks)))
         try:
             for done in pool.map(run, chunks, into):
                 records.append(done)
                 if progress:
                     progress(sum(record.samples for record in records), samples)
-        except BaseException:
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
     return SpikeRecord.joined(records)

@@ -29,9 +29,7 @@ Kind = Literal[DynamicsName, "graded", "count", "change"]
 KINDS: tuple[Kind, ...] = (
     "lif", "refractory", "adaptive", "resonate", "izhikevich", "ternary", "graded", "count", "change"
 )  # fmt: skip
-MESSAGES: Mapping[Kind, type[np.integer]] = {
-    "ternary": np.int16, "graded": np.int16, "count": np.int16, "change": np.int32
-}  # fmt: skip
+NUMBERS: tuple[Kind, ...] = ("ternary", "graded", "count", "change")  # they send numbers, the others spikes
 # Parameters of further dynamics, as the kernel takes them.
 OWN: Mapping[DynamicsName, tuple[str, ...]] = {
     "refractory": ("refractory_steps",),
@@ -58,6 +56,8 @@ class CompiledNeurons:
             largest v that does not spike.
         late: spikes reset v one step later; of changes: the error adds up.
         subtract: from v at a spike; 0: a spike sets v to 0.
+        message: type that holds what they send, or v of a read-out. Nothing bounds changes: they
+            are expected to fit the 16 bits of Loihi's messages.
     """
 
     kind: Kind
@@ -66,6 +66,12 @@ class CompiledNeurons:
     own: tuple[Any, ...]
     late: bool = False
     subtract: int = 0
+    message: type[np.integer] = np.uint8
+
+    @property
+    def binary(self) -> bool:
+        """True if they send 0 and 1 alone."""
+        return self.spiking and self.kind not in NUMBERS
 
     @property
     def whole(self) -> bool:
@@ -81,22 +87,26 @@ class CompiledNeurons:
     def of(cls, population: Population[Any], bias: NDArray[np.int32]) -> CompiledNeurons | None:
         """Return the compiled form of a population of integers, if it has one."""
         message, spiking = getattr(population, "message", SPIKE), population.spiking
+        held: type[np.integer]
         if isinstance(population, IntegerPopulation):
             own = (population.keep_u, population.keep_v, population.fires_above)
             late, subtract = bool(population.firing.reset_delay), population.v_subtract or 0
             if message.kind == "spike" or not spiking:
-                return cls("lif", spiking, bias, own, late, subtract)
+                return cls("lif", spiking, bias, own, late, subtract, np.uint8 if spiking else np.int32)
             limit = message.limit
             if message.kind not in ("graded", "count") or limit is None or limit > LARGEST_MESSAGE:
                 return None
-            return cls(message.kind, True, bias, (*own, int(limit)), False, subtract)
+            held = np.uint8 if limit <= np.iinfo(np.uint8).max else np.int16
+            return cls(message.kind, True, bias, (*own, int(limit)), False, subtract, held)
         if isinstance(population, ChangePopulation) and population.integer:
             own = (-population.keep_u, 0, population.v_threshold)
-            return cls("change", spiking, bias, (*own, *_activation(message)), message.cumulative)
+            held = np.int16 if spiking else np.int32
+            return cls("change", spiking, bias, (*own, *_activation(message)), message.cumulative, message=held)
         if isinstance(population, OtherPopulation) and population.integer and population.kind in OWN:
             given = population.neurons.parameters
             own = (population.keep_u, population.keep_v, population.neurons.v_threshold)
-            return cls(population.kind, True, bias, (*own, *(given[name] for name in OWN[population.kind])))
+            own = (*own, *(given[name] for name in OWN[population.kind]))
+            return cls(population.kind, True, bias, own, message=np.uint8 if population.binary else np.int8)
         return None
 
     def empty(self, shape: Shape, layout: ChannelsLast | None) -> NDArray[Any]:
@@ -108,8 +118,7 @@ class CompiledNeurons:
             shape: (T, B, *layer shape).
         """
         in_memory = (math.prod(shape[2:]),) if layout is None else layout[::-1]
-        kind = MESSAGES.get(self.kind, np.uint8) if self.spiking else np.int32
-        return np.empty((shape[1], shape[0], *in_memory), kind).swapaxes(0, 1)
+        return np.empty((shape[1], shape[0], *in_memory), self.message).swapaxes(0, 1)
 
 
 def _activation(message: Message) -> tuple[int, int, int, int]:

@@ -5,8 +5,9 @@
 // nothing. Sums are exact: a block of weights fits 16 bits, and blocks add up in 32 bits. Decays need
 // no more than 32 bits either: |x|·keep >> 12 = (|x| >> 12)·keep + ((|x| & 4095)·keep >> 12).
 //
-// Messages that carry numbers have 16 bits, as Loihi's. A product with them adds two lines at once, in
-// 32 bits. Only changes may exceed 16 bits: they are added in pieces of 15.
+// Messages that carry numbers have at most 16 bits, as Loihi's, and one byte where that holds them. A
+// product with them adds two lines at once, in 32 bits. Only changes may exceed 16 bits: they are added
+// in pieces of 15.
 //
 // Synapses are convolutions between positions, which are rows of channels (channels-last); a dense
 // layer has one position and one tap. The messages of a position are found once. For each output
@@ -21,13 +22,13 @@
 extern "C" {
 
 struct Synapse {
-    const void* sent;         // [steps][samples][positions][groups][channels], messages of `bytes` bytes
+    const void* sent;         // [steps][samples][positions][groups][channels], messages of `type`
     const int16_t* weights;   // [groups][chunks of outputs][taps][channels][width], zero behind a group's last output;
                               // for numbers, a chunk is in the order of `interleaved`
     const int32_t* sources;   // [out_positions][taps]: input position; −1 is padding
     int64_t step, sample;     // messages from one step, or sample, to the next
     int64_t positions, groups, channels, out_positions, taps, outputs;  // channels and outputs are those of one group
-    int32_t bytes;      // of a message: 1 for spikes, which are 0 or 1; 2 or 4 for numbers
+    int32_t type;       // of messages, a Type
     int32_t width;      // outputs in a chunk: LANES, 2 · LANES or WIDEST
     int32_t lag;        // in steps
     int32_t exponent;   // shift of the sum, to the left if positive
@@ -40,7 +41,7 @@ struct Layer {
     int32_t kind;  // of neurons, a Kind
     int32_t late;  // spikes reset v one step later
     int32_t connections, spiking, parts;  // parts: 2 if neurons have imaginary input, else 1
-    int32_t bytes;     // of what a neuron sends: 1, 2 or 4
+    int32_t type;      // of what a neuron sends, a Type
     int32_t subtract;  // from v at a spike; 0: a spike sets v to 0
     int32_t shared[7];         // keep_u, keep_v, threshold, own[4]: see the step functions
     const int32_t* each[7];    // [neurons] each, in place of the shared ones; or null
@@ -53,10 +54,12 @@ struct Layer {
     int64_t sent_step, sent_sample;  // messages from one step, or sample, to the next
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
     int64_t active;              // neuron-steps, added to
+    int64_t beyond;              // set to 1 if the type does not hold a message: then what was sent is wrong
     int64_t piece;               // number of steps at once, for which the buffers below suffice
+    int32_t* numbers;            // [neurons]
     int32_t* inputs;             // [parts][piece · neurons + WIDEST]
     int32_t *lines, *values;     // [piece · most input lines + COPIED]
-    int32_t* first;              // [piece · most positions · groups + 1]
+    int32_t *first, *reach;      // [piece · most positions · groups + 1]
     int32_t *gathered, *loads;   // [ROWS · most taps · channels + COPIED]
 };
 }
@@ -68,6 +71,9 @@ constexpr int LANES = 32, WIDEST = 96;  // WIDEST sums stay in registers
 constexpr int ROWS = 64;                // positions in a row that use the same weights, which stay in cache
 constexpr int COPIED = 16;              // lines copied at once
 constexpr int FEWEST = 8;               // multiples of weights in 16 bits that are worth widening
+
+// Of messages: spikes, which are 0 or 1, or numbers. Neurons compute numbers of 32 bits.
+enum Type { SPIKES, UINT8, INT8, INT16, INT32 };
 
 typedef int16_t Vector __attribute__((vector_size(64), aligned(2), may_alias));
 typedef int32_t Lines __attribute__((vector_size(64), aligned(4), may_alias));
@@ -87,39 +93,47 @@ const struct Positions {
 // Rows of weights to be added: those of lines that spiked, or times the values that they sent.
 struct Events {
     const int32_t* lines;
-    int32_t* values;
+    const int32_t* values;  // pairs of 16 bits, see paired; numbers where some are beyond 16 bits
     int32_t count;
-    int32_t block;   // number of products with any lines that add up to less than 2^15, at least FEWEST: values are
-                     // pairs of 16 bits; or 0: values are numbers
+    int32_t block;   // number of products with any lines that add up to less than 2^15, if that is at least FEWEST; or 0
     bool beyond;     // some are of more than 16 bits
 };
 
+inline int32_t paired(int32_t value) { return int32_t(uint32_t(value) << 16 | (uint32_t(value) & 0xffff)); }
+inline uint32_t magnitude(int32_t value) { return value < 0 ? -uint32_t(value) : uint32_t(value); }
+
 #ifdef __AVX512F__
 inline __m512i sixteen(const uint8_t* row) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row))); }
+inline __m512i sixteen(const int8_t* row) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row))); }
 inline __m512i sixteen(const int16_t* row) { return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row))); }
 inline __m512i sixteen(const int32_t* row) { return _mm512_loadu_si512(row); }
 #endif
 
-// Lists the lines of a row of messages other than 0, and the messages of more than a byte. Returns their number.
-template <class Message> int64_t list_lines(const Message* row, int64_t channels, int32_t* lines, int32_t* values) {
+// Lists the lines of a row of messages other than 0, and the messages that are numbers, as pairs of 16 bits where all
+// fit. Returns the number of lines. reach: the largest magnitude.
+template <bool NUMBERS, class Message>
+int64_t list_lines(const Message* row, int64_t channels, int32_t* lines, int32_t* values, int32_t* reach) {
     int32_t* to = lines;
     int64_t line = 0;
+    uint32_t largest = 0;
 #ifdef __AVX512F__
-    __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), most = _mm512_setzero_si512();
     for (; line + 16 <= channels; line += 16) {
         const __m512i messages = sixteen(row + line);
         const __mmask16 sent = _mm512_test_epi32_mask(messages, messages);
         _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(sent, numbers));
-        if (sizeof(Message) > 1) _mm512_storeu_si512(values + (to - lines), _mm512_maskz_compress_epi32(sent, messages));
+        if (NUMBERS) {
+            _mm512_storeu_si512(values + (to - lines), _mm512_maskz_compress_epi32(sent, messages));
+            most = _mm512_max_epu32(most, _mm512_abs_epi32(messages));
+        }
         to += __builtin_popcount(sent);
         numbers = _mm512_add_epi32(numbers, _mm512_set1_epi32(16));
     }
-    const int32_t listed = int32_t(to - lines);
+    if (NUMBERS) largest = _mm512_reduce_max_epu32(most);
 #else
-    const int32_t listed = 0;
     for (; line + 8 <= channels; line += 8) {
         uint64_t eight;
-        if (sizeof(Message) == 1) {
+        if (!NUMBERS) {
             memcpy(&eight, row + line, 8);
         } else {
             uint8_t sent[8];
@@ -128,68 +142,95 @@ template <class Message> int64_t list_lines(const Message* row, int64_t channels
         }
         const int ones = int((eight * 0x0102040810204080) >> 56);  // a bit of each byte
         *reinterpret_cast<Eight*>(to) = POSITIONS.of[ones] + int32_t(line);
+        if (NUMBERS)
+            for (int k = 0; k < __builtin_popcount(ones); k++) {
+                const int32_t value = row[to[k]];
+                values[to - lines + k] = value;
+                largest = magnitude(value) > largest ? magnitude(value) : largest;
+            }
         to += __builtin_popcount(ones);
     }
 #endif
     for (; line < channels; line++) {
         *to = int32_t(line);
+        if (NUMBERS) {
+            const int32_t value = row[line];
+            values[to - lines] = value;
+            largest = magnitude(value) > largest ? magnitude(value) : largest;
+        }
         to += row[line] != 0;
     }
-    if (sizeof(Message) > 1)
-        for (int64_t k = listed; k < to - lines; k++) values[k] = row[lines[k]];
+    if (!NUMBERS) return to - lines;
+    *reach = largest > INT32_MAX ? INT32_MAX : int32_t(largest);
+    for (int64_t k = 0; k < to - lines && *reach <= INT16_MAX; k += COPIED)
+        for (int j = 0; j < COPIED; j++) values[k + j] = paired(values[k + j]);
     return to - lines;
 }
 
 // Lists the channels that sent something, by step, position and group: lines[first[n]] to lines[first[n + 1]].
-template <class Message> void find_messages(const Layer& layer, const Synapse& synapse, int64_t sample, int64_t begin, int64_t end) {
+template <bool NUMBERS, class Message>
+void find_messages(const Layer& layer, const Synapse& synapse, int64_t sample, int64_t begin, int64_t end) {
     const int64_t rows = synapse.positions * synapse.groups, channels = synapse.channels;
-    int32_t *to = layer.lines, *first = layer.first;
+    int32_t *to = layer.lines, *first = layer.first, *reach = layer.reach;
     for (int64_t t = begin - synapse.lag; t < end - synapse.lag; t++) {
         const Message* messages = static_cast<const Message*>(synapse.sent) + (t < 0 ? 0 : t * synapse.step + sample * synapse.sample);
         for (int64_t row = 0; row < rows; row++, messages += channels) {
             const int64_t n = to - layer.lines;
             *first++ = int32_t(n);
-            if (t >= 0) to += list_lines(messages, channels, to, layer.values + n);
+            if (NUMBERS) *reach = 0;
+            if (t >= 0) to += list_lines<NUMBERS>(messages, channels, to, layer.values + n, reach);
+            reach += NUMBERS;
         }
     }
     *first = int32_t(to - layer.lines);
 }
 
+void find(const Layer& layer, const Synapse& synapse, int64_t sample, int64_t begin, int64_t end) {
+    switch (synapse.type) {
+        case SPIKES: return find_messages<false, uint8_t>(layer, synapse, sample, begin, end);
+        case UINT8: return find_messages<true, uint8_t>(layer, synapse, sample, begin, end);
+        case INT8: return find_messages<true, int8_t>(layer, synapse, sample, begin, end);
+        case INT16: return find_messages<true, int16_t>(layer, synapse, sample, begin, end);
+        default: return find_messages<true, int32_t>(layer, synapse, sample, begin, end);
+    }
+}
+
 // Lists the rows of weights for `count` output positions from `begin` on, numbered over the steps of the piece.
 void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t begin, int64_t count, Events* events) {
+    const bool numbers = synapse.type != SPIKES;
     int32_t *to = layer.gathered, *load = layer.loads;
     for (int64_t row = begin; row < begin + count; row++, events++) {
         const int64_t t = row / synapse.out_positions;
         const int32_t* sources = synapse.sources + row % synapse.out_positions * synapse.taps;
         *events = {to, load, 0, 0, false};
+        int32_t reach = 0;
+        for (int64_t tap = 0; numbers && tap < synapse.taps; tap++)
+            if (sources[tap] >= 0) {
+                const int32_t there = layer.reach[(t * synapse.positions + sources[tap]) * synapse.groups + group];
+                reach = there > reach ? there : reach;
+            }
+        events->beyond = reach > INT16_MAX;
         for (int64_t tap = 0; tap < synapse.taps; tap++) {
             if (sources[tap] < 0) continue;
-            const int32_t* edges = layer.first + (t * synapse.positions + sources[tap]) * synapse.groups + group;
+            const int64_t place = (t * synapse.positions + sources[tap]) * synapse.groups + group;
+            const int32_t* edges = layer.first + place;
             const int32_t *from = layer.lines + edges[0], n = edges[1] - edges[0];
+            events->count += n;
             if (synapse.taps == 1) {  // the list is used as it is
-                *events = {from, layer.values + edges[0], n, 0, false};
+                events->lines = from, events->values = layer.values + edges[0];
                 continue;
             }
             const int32_t weights = int32_t(tap * synapse.channels);
             for (int32_t k = 0; k < n; k += COPIED)
                 *reinterpret_cast<Lines*>(to + k) = *reinterpret_cast<const Lines*>(from + k) + weights;
-            if (synapse.bytes > 1)
+            if (numbers)
                 for (int32_t k = 0; k < n; k += COPIED)
                     *reinterpret_cast<Lines*>(load + k) = *reinterpret_cast<const Lines*>(layer.values + edges[0] + k);
-            to += n, load += n, events->count += n;
+            if (events->beyond && layer.reach[place] <= INT16_MAX)
+                for (int32_t k = 0; k < n; k++) load[k] = int16_t(load[k]);  // numbers, beside those of other taps
+            to += n, load += n;
         }
-        if (synapse.bytes == 1) continue;
-        int32_t highest = 0, lowest = 0;
-        for (int32_t k = 0; k < events->count; k++) {
-            highest = events->values[k] > highest ? events->values[k] : highest;
-            lowest = events->values[k] < lowest ? events->values[k] : lowest;
-        }
-        events->beyond = highest > INT16_MAX || lowest < INT16_MIN;
-        if (events->beyond) continue;
-        const int32_t largest = highest > -lowest ? highest : -lowest;
-        if (!largest || largest * FEWEST > synapse.block) continue;
-        events->block = synapse.block / largest;
-        for (int32_t k = 0; k < events->count; k++) events->values[k] = int32_t((uint32_t(events->values[k]) & 0xffff) * 0x10001);
+        if (reach && !events->beyond && reach * FEWEST <= synapse.block) events->block = synapse.block / reach;
     }
 }
 
@@ -293,7 +334,7 @@ template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16
     // The exponent applies to the whole sum, not to blocks: a right shift rounds.
     const int32_t left = 1 << (synapse.exponent > 0 ? synapse.exponent : 0), right = synapse.exponent < 0 ? -synapse.exponent : 0;
     const int32_t n = events.count;
-    if (synapse.bytes > 1) {
+    if (synapse.type != SPIKES) {
         int32_t whole[WIDTH] = {};
         add_values<WIDTH>(weights, events, whole);
         for (int j = 0; j < WIDTH; j++) inputs[j] += (whole[j] * left) >> right;
@@ -356,7 +397,7 @@ enum Parameter { KEEP_U, KEEP_V, THRESHOLD, OWN };  // and its own
 struct State {
     int32_t *u, *v, *more;
     const int32_t* inputs[2];  // the second of the imaginary part, if there is one
-    void* sent;
+    void* sent;  // spikes, or numbers of 32 bits
 };
 
 // A parameter that all neurons share, or one of each. Two neurons are never one, so that loops vectorise.
@@ -372,7 +413,7 @@ template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false
     const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
     int32_t *__restrict__ u = state.u, *__restrict__ v = state.v;
     uint8_t* __restrict__ spikes = static_cast<uint8_t*>(state.sent);
-    int16_t* __restrict__ numbers = static_cast<int16_t*>(state.sent);
+    int32_t* __restrict__ numbers = static_cast<int32_t*>(state.sent);
     int32_t* __restrict__ potentials = static_cast<int32_t*>(state.sent);
     const Number<EACH> keep_u(layer, KEEP_U), keep_v(layer, KEEP_V);
     const int32_t threshold = layer.shared[THRESHOLD], subtract = layer.subtract, most = layer.shared[OWN];
@@ -393,7 +434,7 @@ template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false
             const int32_t near = quotient < most ? quotient : most, rest = above - near * subtract;
             const int32_t all = near + (rest > 0) + (rest > subtract) - (rest <= -subtract);
             const int32_t n = all > most ? most : all > 0 ? all : 0;
-            numbers[j] = int16_t(n);
+            numbers[j] = n;
             v[j] = next - n * subtract;
         } else if (SPIKING) {
             if (LATE) next = before ? (SUBTRACTS ? next - subtract : 0) : next;
@@ -415,7 +456,7 @@ template <Kind KIND, bool MEMORY, bool BIASED, bool EACH = false> int64_t step_f
     int32_t *__restrict__ u = state.u, *__restrict__ v = state.v, *__restrict__ more = state.more;
     int32_t* __restrict__ again = more + layer.neurons;
     uint8_t* __restrict__ spikes = static_cast<uint8_t*>(state.sent);
-    int16_t* __restrict__ numbers = static_cast<int16_t*>(state.sent);
+    int32_t* __restrict__ numbers = static_cast<int32_t*>(state.sent);
     const Number<EACH> keep_u(layer, KEEP_U), keep_v(layer, KEEP_V), thresholds(layer, THRESHOLD);
     const Number<EACH> first(layer, OWN), second(layer, OWN + 1), third(layer, OWN + 2);
     int32_t awake = 0;
@@ -429,7 +470,7 @@ template <Kind KIND, bool MEMORY, bool BIASED, bool EACH = false> int64_t step_f
         const int32_t next = saturated(decayed(v[j], keep_v[j]) + now + bias);
         if (KIND == TERNARY) {
             const bool above = next > threshold, below = next < -first[j];
-            numbers[j] = int16_t(above - (below && !above));
+            numbers[j] = above - (below && !above);
             v[j] = above || below ? 0 : next;
         } else if (KIND == REFRACTORY) {
             const int32_t held = more[j], kept = held > 0 ? v[j] : next;
@@ -474,7 +515,7 @@ template <Kind KIND, bool COMPLEX, bool EACH> int64_t step_resonator(const Layer
 template <bool BIASED> int64_t step_graded(const Layer& layer, State state) {
     const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
     int32_t* __restrict__ u = state.u;
-    int16_t* __restrict__ values = static_cast<int16_t*>(state.sent);
+    int32_t* __restrict__ values = static_cast<int32_t*>(state.sent);
     const int32_t threshold = layer.shared[THRESHOLD], limit = layer.shared[OWN];
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
@@ -484,7 +525,7 @@ template <bool BIASED> int64_t step_graded(const Layer& layer, State state) {
         const int32_t now = current<false>(a[j], 0, 0), v = saturated(now + bias);
         u[j] = now;
         const int32_t value = (v >> 6) < limit ? v >> 6 : limit;
-        values[j] = int16_t(v > threshold && value > 0 ? value : 0);
+        values[j] = v > threshold && value > 0 ? value : 0;
     }
     return awake;
 }
@@ -562,15 +603,35 @@ Step choose_step(const Layer& layer) {
     return layer.subtract ? choose_lif<true, SUBTRACT>(layer) : choose_lif<true, TO_ZERO>(layer);
 }
 
+// Writes numbers as messages. Returns true if one does not fit.
+template <class Message> bool write(const int32_t* numbers, void* sent, int64_t n) {
+    Message* __restrict__ to = static_cast<Message*>(sent);
+    int32_t lost = 0;
+#pragma omp simd reduction(| : lost)
+    for (int64_t j = 0; j < n; j++) {
+        const Message message = Message(numbers[j]);
+        to[j] = message;
+        lost |= numbers[j] ^ message;
+    }
+    return lost != 0;
+}
+
+bool write(Type type, const int32_t* numbers, void* sent, int64_t n) {
+    return type == UINT8 ? write<uint8_t>(numbers, sent, n) : type == INT8 ? write<int8_t>(numbers, sent, n) : write<int16_t>(numbers, sent, n);
+}
+
+int64_t bytes(int32_t type) { return type == INT32 ? 4 : type == INT16 ? 2 : 1; }
+
 template <int BYTES> struct Unsigned { using type = uint8_t; };
 template <> struct Unsigned<2> { using type = uint16_t; };
 template <> struct Unsigned<4> { using type = uint32_t; };
 
 // counts[neurons] += the number of messages that are not 0, and ones those of 1 or −1.
-template <class Message> void count_messages(const Message* sent, const int64_t* size, int64_t* counts, int64_t* ones) {
+template <bool NUMBERS, class Message> void count_messages(const void* given, const int64_t* size, int64_t* counts, int64_t* ones) {
     // Sums are as wide as messages, so that vectors need no conversion: 255 rows fit a byte.
     using Sum = typename Unsigned<sizeof(Message)>::type;
     enum { TILE = 256, MOST = 255 };
+    const Message* sent = static_cast<const Message*>(given);
     const int64_t step = size[0], sample = size[1], steps = size[2], samples = size[3], neurons = size[4];
     for (int64_t first = 0; first < neurons; first += TILE) {
         const int width = neurons - first < TILE ? int(neurons - first) : TILE;
@@ -580,7 +641,7 @@ template <class Message> void count_messages(const Message* sent, const int64_t*
                 const int64_t bottom = top + MOST < steps ? top + MOST : steps;
                 for (int64_t t = top; t < bottom; t++) {
                     const Message* __restrict__ line = sent + t * step + b * sample + first;
-                    if (sizeof(Message) == 1) {
+                    if (!NUMBERS) {
 #pragma omp simd
                         for (int j = 0; j < width; j++) sums[j] += line[j];
                         continue;
@@ -605,15 +666,15 @@ void run(Layer* given) {
     Layer& layer = *given;
     const int64_t n = layer.neurons, step_size = layer.samples * n;
     const Step one = choose_step(layer);
+    const bool direct = layer.type == SPIKES || layer.type == INT32;
     int32_t* const parts[2] = {layer.inputs, layer.inputs + layer.piece * n + WIDEST};
     for (int64_t sample = 0; sample < layer.samples; sample++) {
         State state = {layer.u + sample * n, layer.v + sample * n, layer.more ? layer.more + 2 * sample * n : nullptr, {}, nullptr};
-        for (int64_t begin = 0; begin < layer.steps; begin += layer.piece) {
+        for (int64_t begin = 0; begin < layer.steps && !layer.beyond; begin += layer.piece) {
             const int64_t end = begin + layer.piece < layer.steps ? begin + layer.piece : layer.steps;
             for (int part = 0; layer.connections && part < layer.parts; part++) memset(parts[part], 0, sizeof(int32_t) * (end - begin) * n);
             for (int c = 0; c < layer.connections; c++) {
                 const Synapse& synapse = layer.synapses[c];
-                auto find = synapse.bytes == 1 ? find_messages<uint8_t> : synapse.bytes == 2 ? find_messages<int16_t> : find_messages<int32_t>;
                 find(layer, synapse, sample, begin, end);
                 auto add = synapse.width == LANES ? connect<LANES> : synapse.width == 2 * LANES ? connect<2 * LANES> : connect<WIDEST>;
                 add(layer, synapse, end - begin, parts[synapse.imaginary]);
@@ -627,8 +688,10 @@ void run(Layer* given) {
                         for (int64_t j = 0; j < n; j++) sums[j] += others[j];
                     state.inputs[part] = layer.connections ? sums : others;
                 }
-                state.sent = static_cast<char*>(layer.sent) + (t * layer.sent_step + sample * layer.sent_sample) * layer.bytes;
+                void* sent = static_cast<char*>(layer.sent) + (t * layer.sent_step + sample * layer.sent_sample) * bytes(layer.type);
+                state.sent = direct ? sent : layer.numbers;
                 layer.active += one(layer, state);
+                if (!direct && write(Type(layer.type), layer.numbers, sent, n)) layer.beyond = 1;
                 if (layer.trace_u) memcpy(layer.trace_u + offset, state.u, sizeof(int32_t) * n);
                 if (layer.trace_v) memcpy(layer.trace_v + offset, state.v, sizeof(int32_t) * n);
             }
@@ -637,9 +700,13 @@ void run(Layer* given) {
 }
 
 // size: messages from one step, or sample, to the next; steps, samples, neurons.
-void count(const void* sent, int64_t bytes, const int64_t* size, int64_t* counts, int64_t* ones) {
-    if (bytes == 1) count_messages(static_cast<const uint8_t*>(sent), size, counts, ones);
-    else if (bytes == 2) count_messages(static_cast<const int16_t*>(sent), size, counts, ones);
-    else count_messages(static_cast<const int32_t*>(sent), size, counts, ones);
+void count(const void* sent, int64_t type, const int64_t* size, int64_t* counts, int64_t* ones) {
+    switch (type) {
+        case SPIKES: return count_messages<false, uint8_t>(sent, size, counts, ones);
+        case UINT8: return count_messages<true, uint8_t>(sent, size, counts, ones);
+        case INT8: return count_messages<true, int8_t>(sent, size, counts, ones);
+        case INT16: return count_messages<true, int16_t>(sent, size, counts, ones);
+        default: return count_messages<true, int32_t>(sent, size, counts, ones);
+    }
 }
 }

@@ -80,16 +80,25 @@ def run_program(
     library = arrays(backend, device)
     loaded = _LoadedProgram(program, library, float_type)
     timesteps, samples = next(iter(checked.values())).shape[:2]
-    # Compiled layers write what is kept where it stays, over all chunks.
-    kept = loaded.empty(timesteps, samples, rasters)
-    record = run_chunks(
-        lambda chunk, into: loaded.run(chunk, rasters, traces, into),
-        checked,
-        kept,
-        library=library,
-        widest=loaded.widest,
-        progress=progress,
-    )
+
+    def attempt() -> tuple[SpikeRecord, dict[str, NDArray[Any]]]:
+        # Compiled layers write what is kept where it stays, over all chunks.
+        kept = loaded.empty(timesteps, samples, rasters)
+        record = run_chunks(
+            lambda chunk, into: loaded.run(chunk, rasters, traces, into),
+            checked,
+            kept,
+            library=library,
+            widest=loaded.widest,
+            progress=progress,
+        )
+        return record, kept
+
+    try:
+        record, kept = attempt()
+    except backend_native.MessageBeyondType:
+        loaded.widen()
+        record, kept = attempt()
     filled = {name: loaded.filled(record.layers[name], name, sent) for name, sent in kept.items()}
     return replace(record, layers={**record.layers, **filled})
 
@@ -140,6 +149,12 @@ class _LoadedProgram:
                     f"neurons take less than {LARGEST_INPUT}: their 24-bit current would wrap more than once",
                     "export with a smaller scale or a smaller weight exponent",
                 )
+
+    def widen(self) -> None:
+        """Give changes arrays of 32 bits."""
+        for name, neurons in self._neurons.items():
+            if neurons.kind == "change":
+                self._neurons[name] = replace(neurons, message=np.int32)
 
     def _event_inputs(self, layer: Layer, ports: Mapping[str, InputPort]) -> backend_native.EventInputs:
         """Return the compiled synapses of ``layer``: those from spikes and other messages."""

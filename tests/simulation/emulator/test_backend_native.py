@@ -263,6 +263,42 @@ def test_changes_beyond_16_bits(monkeypatch):
     assert np.abs(record.layers["b"].raster).max() > 0
 
 
+@pytest.mark.parametrize("size", [70, 1 << 14, 1 << 17])
+def test_convolution_of_changes_of_any_size(size, monkeypatch):
+    """One pixel changes by more than others, by 8, 15 or 18 bits."""
+    draw = np.random.default_rng(3)
+    summed = nets.Random(2, "integer").changes((3, 4, 5), 1)
+    zero = np.asarray(0, np.int32)
+    summed = replace(summed, bias=zero, v_threshold=zero, message=Message("change", 16))
+    first = Layer("a", (3, 4, 5), summed, (nets.connect("input", None),), 0)
+    weight = 2 * draw.integers(-99, 100, (33, 3, 3, 3)).astype(np.int32)
+    synapse = Synapse("conv", (3, 4, 5), (33, 4, 5), weight, (1, 1), ((1, 1), (1, 1)), (1, 1))
+    last = Layer("b", (33, 4, 5), summed, (nets.connect("a", synapse, weight_exp=-8),), 1)
+    port = InputPort("input", (3, 4, 5), "current", 1.0, 1 << 18)
+    program = nets.Random(0, "integer").program(port, [first, last])
+    x = draw.integers(-60, 61, (5, 3, 3, 4, 5)).astype(float)
+    x[1:3, :, 0, 1, 2] = size
+    record = both(program, x, monkeypatch)
+    a, b = record.layers["a"], record.layers["b"]
+    assert a.sent.dtype == (np.int16 if size < 1 << 15 else np.int32) and b.events > 100
+
+
+@pytest.mark.parametrize("kind", ["ternary", "count", "graded"])
+def test_messages_take_the_fewest_bytes(kind, monkeypatch):
+    message = DYNAMICS["ternary"].message if kind == "ternary" else Message(kind, 8, 255)
+    random = np.random.default_rng(4)
+    program = graded_layers(2 * random.integers(-99, 100, (40, 9)), np.full((7, 40), 2), limit=255, exponent=-3)
+    first, last = program.layers
+    firing = {"firing": Firing(reset="subtract"), "v_subtract": np.asarray(90, np.int32)} if kind == "count" else {}
+    neuron = replace(first.neuron, message=message, v_threshold=np.asarray(90, np.int32), **firing)
+    neuron = with_dynamics(kind, neuron) if kind == "ternary" else neuron
+    program = replace(program, layers=(replace(first, neuron=neuron), last))
+    record = both(program, (random.random((9, 3, 9)) < 0.5).astype(np.uint8), monkeypatch)
+    sent = record.layers["a"].sent
+    assert sent.dtype == (np.int8 if kind == "ternary" else np.uint8)
+    assert (sent.min(), sent.max()) == ((-1, 1) if kind == "ternary" else (0, sent.max())) and sent.any()
+
+
 @pytest.mark.parametrize("kind", FURTHER)
 def test_states_of_dynamics_at_limits(kind, monkeypatch):
     """u wraps, v saturates, and threshold and refractory state pass 24 bits."""
@@ -544,8 +580,9 @@ def test_count_exceeds_a_byte():
     np.testing.assert_array_equal(backend_native.count(spikes)[0], spikes.sum((0, 1)))
     assert backend_native.count(np.zeros((0, 2, 5), np.uint8))[0].tolist() == [0] * 5
     numbers = np.random.default_rng(2).integers(-2, 3, (700, 3, 300)).astype(np.int16)
-    for part in (numbers, numbers[:, 1:], numbers.astype(np.int32)):
-        counts, ones = backend_native.count(part, whole=True)
+    types = (numbers.astype(kind) for kind in (np.int8, np.int32))
+    for part in (numbers, numbers[:, 1:], *types, np.abs(numbers).astype(np.uint8)):
+        counts, ones = backend_native.count(part, whole=True, numbers=True)
         np.testing.assert_array_equal(counts, np.count_nonzero(part, axis=(0, 1)))
         np.testing.assert_array_equal(ones, (np.abs(part) == 1).sum((0, 1)))
 

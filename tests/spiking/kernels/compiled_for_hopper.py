@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ashneuro.simulation.emulator.backend_triton import integer_kernel
-from ashneuro.simulation.emulator.compiled import KINDS, MESSAGES
+from ashneuro.simulation.emulator.compiled import KINDS, NUMBERS
 from ashneuro.spiking.kernels.backend_triton import WARPS, backward_kernel, forward_kernel, lanes_of
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -57,7 +57,7 @@ def facts(kernel, constants, storage: str) -> dict[str, int]:
         if name in constants:
             signature[name] = "constexpr"
         elif name == "sent":
-            signature[name] = "*i32" if KINDS[constants["KIND"]] in MESSAGES else "*u8"
+            signature[name] = "*i32" if KINDS[constants["KIND"]] in NUMBERS else "*u8"
         elif storage == "i32":
             signature[name] = "i32" if name in SCALARS else "*i32"
         elif name in SCALARS:
