@@ -35,7 +35,7 @@ class MultimodalEncoder(nn.Module):
         self.visual = nn.Linear(width, config.width)
         # Position embeddings; the name is that of checkpoints.
         self.places = nn.Parameter(torch.randn(tokens, config.width) * 0.02)
-        self.order = nn.Parameter(torch.randn(max_words, config.width) * 0.02) if config.word_order else None
+        self.order = nn.Parameter(torch.zeros(max_words, config.width)) if config.word_order else None
         self.summary = nn.Parameter(torch.randn(config.width) * 0.02)
         self.layers = nn.ModuleList(
             nn.TransformerDecoderLayer(

@@ -120,6 +120,8 @@ def test_questions_of_other_word_order_are_other_questions() -> None:
     for ordered in (True, False):
         wide = MultimodalConfig(width=8, layers=1, heads=2, word_order=ordered)
         net = AshNet(replace(CONFIG, multimodal=wide), 20, 16, WORDS).eval()
+        if net.multimodal.order is not None:
+            torch.nn.init.normal_(net.multimodal.order)
         visual = net.visual_tokens(net.encode(pictures))
         said, turned = net.summarise(visual, tokens), net.summarise(visual, tokens.flip(1))
         assert torch.allclose(said, turned, atol=1e-5) is not ordered
