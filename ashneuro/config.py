@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 
 from ashneuro.errors import ConfigError
 from ashneuro.files import parse_toml, read_json, read_toml, user_path
+from ashneuro.schemas import CONFIG, remedy_of
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -596,6 +597,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """
     path = presets().get(str(path), Path(path))
     values = _read(path, presets(), "preset")
+    try:
+        values = CONFIG.check(values)
+    except ValueError as error:
+        raise ConfigError(f"cannot read {path}", str(error), remedy_of(error, "correct its schema")) from error
     if path.name == "config.json":  # of a run, which keeps its meaning
         _set_missing(values, EARLIER)
         # Without a transformer there are no heads: old and new settings mean the same.

@@ -13,18 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from annotated_types import MaxLen
 
 from ashneuro.display import Plotted
 from ashneuro.errors import DataError
-from ashneuro.files import conform, read_json, reason_of, replace_file
-from ashneuro.schemas import EvaluationFile, TaskEvaluationFile
+from ashneuro.files import read_json, reason_of, replace_file
+from ashneuro.schemas import Format, remedy_of
 
 if TYPE_CHECKING:
     from ashneuro.config import AbstractKind, Task
-
-RETRIEVAL_SCHEMA = "ashneuro.evaluation/1"
-TASK_SCHEMA = "ashneuro.task-evaluation/1"
 
 Metrics = Mapping[str, float]
 """``R@1``, ``R@5``, ``R@10`` (fractions) and ``median_rank`` (from 1)."""
@@ -188,9 +187,9 @@ class Evaluation(_EvaluationFile):
     shared_texts: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, under the schema ``ashneuro.evaluation/1``."""
+        """Return plain values, with the schema of `RETRIEVAL`."""
         return {
-            "schema": RETRIEVAL_SCHEMA,
+            "schema": RETRIEVAL.schema,
             "kind": self.kind,
             "split": self.split,
             "images": self.images,
@@ -223,10 +222,9 @@ class Evaluation(_EvaluationFile):
         Raises:
             DataError: the schema, the kind, or the name of a row is unknown.
         """
-        _check_schema(values, RETRIEVAL_SCHEMA, EvaluationFile)
+        file: RetrievalFile = _parsed(values, RETRIEVAL)
         kind = _kind(values)
         label, identities = _identities(kind, values["rows"])
-        ratio = values["ratio"]
         return cls(
             kind=kind,
             split=values["split"],
@@ -238,12 +236,9 @@ class Evaluation(_EvaluationFile):
                 for (condition, source), row in zip(identities, values["rows"], strict=True)
             ),
             chance=RetrievalRow(Condition.CHANCE, SpikeSource.NONE, **values["chance"]),
-            ratio=FusionRatio(**{**ratio, "channels": tuple(ratio["channels"])}) if ratio else None,
+            ratio=file.ratio if isinstance(file.ratio, FusionRatio) else None,
             firing_rate=values["firing_rate"],
-            examples=tuple(
-                RetrievalExample(**{**item, "hits": tuple(RetrievalHit(**hit) for hit in item["hits"])})
-                for item in values["examples"]
-            ),
+            examples=file.examples,
             weights_sha256=values.get("weights_sha256", ""),
             label=label,
             shared_texts=values.get("shared_texts", 0),
@@ -316,9 +311,9 @@ class TaskEvaluation(_EvaluationFile):
     label: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, under the schema ``ashneuro.task-evaluation/1``."""
+        """Return plain values, with the schema of `TASK`."""
         return {
-            "schema": TASK_SCHEMA,
+            "schema": TASK.schema,
             "task": self.task,
             "kind": self.kind,
             "split": self.split,
@@ -348,7 +343,7 @@ class TaskEvaluation(_EvaluationFile):
         Raises:
             DataError: the schema, the kind, the task, or the name of a row is unknown.
         """
-        _check_schema(values, TASK_SCHEMA, TaskEvaluationFile)
+        file: TaskFile = _parsed(values, TASK)
         kind, task = _kind(values), values["task"]
         if task not in _MEASURES:
             raise _unreadable("task", task, _MEASURES)
@@ -365,13 +360,79 @@ class TaskEvaluation(_EvaluationFile):
             ),
             answerable=values["answerable"],
             firing_rate=values["firing_rate"],
-            examples=tuple(
-                AnsweredQuestion(**{**item, "images": tuple(item["images"]), "answers": tuple(item["answers"])})
-                for item in values["examples"]
-            ),
+            examples=file.examples,
             weights_sha256=values.get("weights_sha256", ""),
             label=label,
         )
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Metrics in both directions, as in a file."""
+
+    image_to_text: dict[str, float]
+    text_to_image: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RetrievalLine(Directions):
+    """A row of an evaluation of retrieval, as in a file."""
+
+    name: str
+    spikes_from: str
+
+
+@dataclass(frozen=True)
+class RetrievalFile:
+    """``evaluation.json``: `Evaluation`, with the names of its rows.
+
+    Args:
+        ratio: empty without an abstract encoder.
+    """
+
+    kind: str
+    split: str
+    images: int
+    texts: int
+    concepts: int
+    rows: tuple[RetrievalLine, ...]
+    chance: Directions
+    ratio: FusionRatio | Annotated[dict[str, float], MaxLen(0)]
+    firing_rate: dict[str, float]
+    examples: tuple[RetrievalExample, ...]
+    weights_sha256: str = ""
+    shared_texts: int = 0
+
+
+@dataclass(frozen=True)
+class TaskLine:
+    """A row of an evaluation of a task, as in a file."""
+
+    name: str
+    spikes_from: str
+    accuracy: float
+    by_kind: dict[str, float]
+    consistency: float | None
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """``vqa.json`` and so on: `TaskEvaluation`, with the names of its rows."""
+
+    task: str
+    kind: str
+    split: str
+    questions: int
+    pictures: int
+    rows: tuple[TaskLine, ...]
+    answerable: float
+    firing_rate: dict[str, float]
+    examples: tuple[AnsweredQuestion, ...]
+    weights_sha256: str = ""
+
+
+RETRIEVAL = Format("ashneuro.evaluation", RetrievalFile)
+TASK = Format("ashneuro.task-evaluation", TaskFile)
 
 
 def load_evaluation(path: Path) -> Evaluation | TaskEvaluation:
@@ -381,7 +442,7 @@ def load_evaluation(path: Path) -> Evaluation | TaskEvaluation:
         DataError: it is no JSON, or of another schema.
     """
     values = _read(path)
-    return (TaskEvaluation if values.get("schema") == TASK_SCHEMA else Evaluation).from_json(values)
+    return (TaskEvaluation if str(values.get("schema")).startswith(f"{TASK.name}/") else Evaluation).from_json(values)
 
 
 def _name(kind: AbstractKind, label: str, condition: Condition) -> str:
@@ -414,18 +475,13 @@ def _kind(values: Mapping[str, Any]) -> AbstractKind:
     return kind
 
 
-def _check_schema(values: Mapping[str, Any], expected: str, model: type) -> None:
-    """Raise `DataError` unless values are of the schema, and of its model."""
-    if (schema := values.get("schema")) != expected:
-        raise DataError(
-            f"this evaluation has the schema {schema!r}",
-            f"{expected} is the one that is read here",
-            "run `ashneuro evaluate` again",
-        )
+def _parsed(values: Mapping[str, Any], file: Format) -> Any:
+    """Return values as those of a file of a format; a `DataError` if they are not."""
     try:
-        conform(values, model)
+        return file.parse(values)
     except ValueError as error:
-        raise DataError("this evaluation is damaged", str(error), "run `ashneuro evaluate` again") from error
+        do = remedy_of(error, "run `ashneuro evaluate` again")
+        raise DataError("this evaluation cannot be read", str(error), do) from error
 
 
 def _unreadable(field: str, value: object, known: Sequence[str] | Mapping[Any, Any]) -> DataError:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.files import conform, parse_json, read_text, reason_of
-from ashneuro.schemas import EpochLine, StreamFile, TotalsLine
+from ashneuro.schemas import EPOCH, TOTALS, Format, remedy_of
 
 METRICS = "metrics.jsonl"
 """File of a run's folder that holds its `TrainingMetrics`."""
@@ -186,9 +186,9 @@ class TrainingMetrics:
 
     def to_jsonl(self) -> str:
         """Return the text of the file."""
-        rows = [epoch.to_json() for epoch in self.epochs]
+        rows = [EPOCH.stamped(epoch.to_json()) for epoch in self.epochs]
         if self.totals:
-            rows.append(self.totals.to_json())
+            rows.append(TOTALS.stamped(self.totals.to_json()))
         return "".join(json.dumps(row) + "\n" for row in rows)
 
 
@@ -270,14 +270,13 @@ def read_metrics(file: Path) -> TrainingMetrics:
         try:
             row = parse_json(text, finite=False)  # a loss may have become NaN
             if isinstance(row, dict) and "final" in row:
-                conform(row, TotalsLine)
-                totals = TrainingTotals.from_json(row)
+                totals = TrainingTotals.from_json(TOTALS.check(row))
             else:
                 epochs.append(read_epoch(row))
         except ValueError as error:
             if isinstance(error, json.JSONDecodeError) and number == len(lines):
                 break
-            raise DataError(f"{file}, line {number}, cannot be read", str(error), do) from error
+            raise DataError(f"{file}, line {number}, cannot be read", str(error), remedy_of(error, do)) from error
     return TrainingMetrics(tuple(epochs), totals)
 
 
@@ -287,7 +286,7 @@ def read_epoch(row: Any) -> EpochMetrics:
     Raises:
         ValueError: it is not such a line; the message names the entry.
     """
-    conform(row, EpochLine)
+    row = EPOCH.check(row)
     for prefix in ("loss_", "firing_rate.", "validation_"):
         conform(_with_prefix(row, prefix), dict[str, float])
     return EpochMetrics.from_json(row)
@@ -363,9 +362,6 @@ class StreamRate:
         return None if host is None or coding.energy is None else host + coding.energy
 
 
-STREAM_SCHEMA = "ashneuro.stream-evaluation/1"
-
-
 @dataclass(frozen=True)
 class StreamEvaluation:
     """Accuracy and work of a network on clips, frame by frame.
@@ -393,37 +389,23 @@ class StreamEvaluation:
     weights_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, under the schema `STREAM_SCHEMA`."""
-        return {"schema": STREAM_SCHEMA, **asdict(self)}
+        """Return plain values, with the schema of `STREAM`."""
+        return STREAM.stamped(asdict(self))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> StreamEvaluation:
         """Return the evaluation that `to_json` wrote.
 
         Raises:
-            DataError: the schema is unknown.
+            DataError: they are damaged, or of another schema.
         """
-        if values.get("schema") != STREAM_SCHEMA:
-            raise DataError(
-                f"this evaluation has the schema {values.get('schema')!r}",
-                f"{STREAM_SCHEMA} is the one that is read here",
-                "run `ashneuro evaluate --stream` again",
-            )
         try:
-            conform(values, StreamFile)
+            found: StreamEvaluation = STREAM.parse(values)
         except ValueError as error:
-            raise DataError(
-                "this evaluation is damaged", str(error), "run `ashneuro evaluate --stream` again"
-            ) from error
-        own = {name: value for name, value in values.items() if name != "schema"}
-        return cls(**{**own, "rates": tuple(map(_stream_rate, values["rates"]))})
+            do = remedy_of(error, "run `ashneuro evaluate --stream` again")
+            raise DataError("this evaluation cannot be read", str(error), do) from error
+        return found
 
 
-def _stream_rate(values: Mapping[str, Any]) -> StreamRate:
-    energies = {name: _joules(values[name]) for name in ("host_j", "host_skipping_j")}
-    codings = tuple(StreamCoding(**{**one, "energy": _joules(one["energy"])}) for one in values["codings"])
-    return StreamRate(**{**values, **energies, "codings": codings})
-
-
-def _joules(values: Mapping[str, float] | None) -> Joules | None:
-    return None if values is None else Joules(**values)
+STREAM = Format("ashneuro.stream-evaluation", StreamEvaluation)
+"""``stream-*.json``."""

@@ -195,28 +195,15 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise _plain(error) from error
 
 
-def read_model(path: str | Path, model: Any, limit: int = LARGEST_JSON) -> Any:
-    """Return the values in a JSON file, once they were compared with its model.
+def conform(values: Any, model: Any) -> Any:
+    """Return parsed JSON as a value of a model.
 
     Args:
-        model: a dataclass of `ashneuro.schemas`, or another type. Types are compared strictly;
-            keys that it does not have may be there; numbers are finite.
+        model: a dataclass or another type. Types are compared strictly; keys that it does not have
+            may be there.
 
     Raises:
-        OSError: see `require_regular`.
-        ValueError: it is not JSON, or its values are not those of the model; the message names
-            the first of them.
-    """
-    values = read_json(path, limit)
-    conform(values, model)
-    return values
-
-
-def conform(values: Any, model: Any) -> Any:
-    """Return parsed JSON as a value of a model; see `read_model`.
-
-    Raises:
-        ValueError: the values are not those of the model.
+        ValueError: the values are not those of the model; the message names the first of them.
     """
     from pydantic import ValidationError
 

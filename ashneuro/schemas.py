@@ -1,24 +1,115 @@
-"""Models of the JSON files that ashneuro writes and reads again.
+"""Versions of the files that ashneuro writes and reads again, and models of a run's small ones.
 
-A file is compared with its model before anything is made of it (`ashneuro.files.read_model`), so
-that a damaged one is an error that names the entry. Files with a ``schema`` state their version
-there; those without have had one form so far. Keys that a model does not have are left out: a later
+A file states its schema, which is a name and a version, e.g. ``"ashneuro-bundle/2"``. `Format`
+writes it, and compares a file with its version and its model before anything is made of it, so that
+a damaged one is an error that names the entry, and one of a later version says so. Files of kinds
+that once had no schema are read as version 0. Keys that a model does not have are left out: a later
 version may have added them. Fields with a default are missing in files of earlier versions.
 
-The models of weights, spike counts and arrays are in `ashneuro.training.checkpoint`,
-`ashneuro.simulation.record` and `ashneuro.program.sound`.
+Models of other files are beside what is made of them: evaluations in `ashneuro.evaluation` and
+`ashneuro.exchange`, certificates, programs and manifests in `ashneuro.program`, spike counts in
+`ashneuro.simulation.record`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-Number = float
-Shape = tuple[int, ...]
+from ashneuro.files import conform, read_json
+
+UPDATE = "update ashneuro (pip install --upgrade ashneuro), or use the version that wrote the file"
 
 
-# A run
+class LaterVersionError(ValueError):
+    """A file was written by a later version of ashneuro."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that ashneuro writes, with its version and its model.
+
+    Args:
+        name: name of the schema.
+        model: a dataclass, or another type: what a file holds beside its schema.
+        version: the newest, which is written; all from 1 on are read.
+        bare: files of earlier versions of ashneuro have no schema. They are read as version 0.
+    """
+
+    name: str
+    model: Any
+    version: int = 1
+    bare: bool = False
+
+    @property
+    def schema(self) -> str:
+        """Name and version, as a file states them."""
+        return f"{self.name}/{self.version}"
+
+    def stamped(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a file with their schema before them."""
+        return {"schema": self.schema, **values}
+
+    def version_of(self, values: Any) -> int:
+        """Return the version that the values of a file state.
+
+        Raises:
+            LaterVersionError: it is later than those that are read here.
+            ValueError: they are of another schema, or of none where one is needed.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds {type(values).__name__}, not an object")
+        stated = values.get("schema")
+        if stated is None and "schema" not in values and self.bare:
+            return 0
+        known = self.schema if self.version == 1 else f"{self.name}/1 to {self.version}"
+        found = re.fullmatch(rf"{re.escape(self.name)}/([1-9]\d{{0,5}})", stated) if isinstance(stated, str) else None
+        if found is None:
+            raise ValueError(f"it has the schema {str(stated)[:60]!r}; this version reads {known}")
+        if (version := int(found[1])) > self.version:
+            raise LaterVersionError(
+                f"it has the schema {stated!r}, of a later version of ashneuro; this version reads {known}"
+            )
+        return version
+
+    def check(self, values: Any) -> dict[str, Any]:
+        """Return the values of a file without their schema, as they are, once they were compared
+        with the model.
+
+        Raises:
+            ValueError: see `version_of`, or they are not those of the model; the message names the
+                first of them.
+        """
+        self.version_of(values)
+        body = {name: value for name, value in values.items() if name != "schema"}
+        conform(body, self.model)
+        return body
+
+    def parse(self, values: Any) -> Any:
+        """Return the values of a file as an object of the model.
+
+        Raises:
+            ValueError: see `check`.
+        """
+        self.version_of(values)
+        return conform({name: value for name, value in values.items() if name != "schema"}, self.model)
+
+    def load(self, path: str | Path) -> dict[str, Any]:
+        """Return the values in a JSON file without their schema; see `check`.
+
+        Raises:
+            OSError: it cannot be read, or is no regular file.
+            ValueError: it is not JSON, or see `check`.
+        """
+        return self.check(read_json(path))
+
+
+def remedy_of(error: Exception, otherwise: str) -> str:
+    """Return the remedy of a file that cannot be read: an update, if it is of a later version."""
+    return UPDATE if isinstance(error, LaterVersionError) else otherwise
 
 
 @dataclass(frozen=True)
@@ -30,26 +121,33 @@ class OriginFile:
 
 
 @dataclass(frozen=True)
-class IntegerLayerEntry:
-    """Integer units of one layer."""
+class ExportsFile:
+    """``exports.json`` of a run: digests of its bundles, by their folder."""
 
-    scale: float
-    v_threshold: int
-    dv: int
-    limit: int = 0
+    digests: dict[str, str]
 
 
 @dataclass(frozen=True)
-class IntegersFile:
-    """``integers.json``: the units of a run of quantisation-aware training."""
+class WordsFile:
+    """``vocabulary.json``: words by index. In version 0 the list alone."""
 
-    layers: dict[str, IntegerLayerEntry]
-    input_peak: float
-    input_limit: int
+    words: tuple[str, ...]
 
 
-LabelsFile = dict[Literal["vqa", "entailment", "nlvr2"], list[str]]
-"""``labels.json``: answers in the order of the head's scores, by task."""
+@dataclass(frozen=True)
+class PiecesFile:
+    """``vocabulary.json`` of a tokeniser of pieces: the JSON of a `tokenizers.Tokenizer`."""
+
+    tokeniser: Literal["pieces"]
+    definition: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TowerFile:
+    """``vocabulary.json`` of a pretrained text tower."""
+
+    tower: Literal["transformers", "open_clip"]
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -76,166 +174,6 @@ class TotalsLine:
     kernels: str = ""
 
 
-# Evaluations
-
-
-@dataclass(frozen=True)
-class Directions:
-    """Metrics in both directions."""
-
-    image_to_text: dict[str, float]
-    text_to_image: dict[str, float]
-
-
-@dataclass(frozen=True)
-class RetrievalEntry(Directions):
-    """A row of an evaluation of retrieval."""
-
-    name: str
-    spikes_from: str
-
-
-@dataclass(frozen=True)
-class RatioEntry:
-    """The learned fusion ratio; empty without one."""
-
-    mean: float
-    min: float
-    max: float
-    channels: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class HitEntry:
-    """A retrieved item."""
-
-    key: str
-    text: str
-    score: float
-    correct: bool
-
-
-@dataclass(frozen=True)
-class ExampleEntry:
-    """A query and its hits."""
-
-    kind: Literal["image", "text"]
-    key: str
-    text: str
-    hits: tuple[HitEntry, ...]
-
-
-@dataclass(frozen=True)
-class EvaluationFile:
-    """``evaluation.json``."""
-
-    schema: Literal["ashneuro.evaluation/1"]
-    kind: str
-    split: str
-    images: int
-    texts: int
-    concepts: int
-    rows: tuple[RetrievalEntry, ...]
-    chance: Directions
-    ratio: RatioEntry | dict[str, Any]
-    firing_rate: dict[str, float]
-    examples: tuple[ExampleEntry, ...]
-    weights_sha256: str = ""
-    shared_texts: int = 0
-
-
-@dataclass(frozen=True)
-class TaskEntry:
-    """A row of an evaluation of a task."""
-
-    name: str
-    spikes_from: str
-    accuracy: float
-    by_kind: dict[str, float]
-    consistency: float | None
-
-
-@dataclass(frozen=True)
-class AnsweredEntry:
-    """A question with its answers."""
-
-    images: tuple[str, ...]
-    text: str
-    said: str
-    answers: tuple[str, ...]
-    score: float
-
-
-@dataclass(frozen=True)
-class TaskEvaluationFile:
-    """``vqa.json``, ``entailment.json``, ``nlvr2.json``."""
-
-    schema: Literal["ashneuro.task-evaluation/1"]
-    task: str
-    kind: str
-    split: str
-    questions: int
-    pictures: int
-    rows: tuple[TaskEntry, ...]
-    answerable: float
-    firing_rate: dict[str, float]
-    examples: tuple[AnsweredEntry, ...]
-    weights_sha256: str = ""
-
-
-@dataclass(frozen=True)
-class JoulesEntry:
-    """Joules per frame."""
-
-    low: float
-    typical: float
-    high: float
-
-
-@dataclass(frozen=True)
-class CodingEntry:
-    """Work per frame by one coding."""
-
-    coding: str
-    messages: float | None
-    operations: float
-    updates: float
-    bits: int
-    energy: JoulesEntry | None
-
-
-@dataclass(frozen=True)
-class RateEntry:
-    """A stream at one frame rate."""
-
-    frames_per_s: float
-    frames: int
-    changed_pixels: float
-    metrics: dict[str, float]
-    own_metrics: dict[str, float]
-    host_macs: float
-    host_j: JoulesEntry | None
-    host_skipping_macs: float
-    host_skipping_j: JoulesEntry | None
-    codings: tuple[CodingEntry, ...]
-
-
-@dataclass(frozen=True)
-class StreamFile:
-    """``stream-*.json``."""
-
-    schema: Literal["ashneuro.stream-evaluation/1"]
-    network: str
-    source: str
-    clips: int
-    bits: int
-    threshold: float
-    spikes_from: str
-    profile: str
-    rates: tuple[RateEntry, ...]
-    weights_sha256: str = ""
-
-
 @dataclass(frozen=True)
 class RowFile:
     """``row.json`` of a sweep's run; its measures have keys of their own."""
@@ -245,217 +183,15 @@ class RowFile:
     seed: int
 
 
-# A bundle
-
-
-@dataclass(frozen=True)
-class HashEntry:
-    """Hash of a file of a bundle."""
-
-    sha256: str
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class CostEntry:
-    """Quantisation errors of a layer."""
-
-    layer: str
-    scale: float
-    weights: float = 0.0
-    weight_bits: float = 8.0
-    threshold: float = 0.0
-    bias: float = 0.0
-    du: float = 0.0
-    dv: float = 0.0
-    input_step: float = 0.0
-
-
-Value = bool | float | int | str | None
-
-
-@dataclass(frozen=True)
-class ManifestFile:
-    """``manifest.json`` of a bundle.
-
-    Args:
-        contract: by origin, then by field; in version 1 by field.
-    """
-
-    schema: Literal["ashneuro-bundle/1", "ashneuro-bundle/2"]
-    files: dict[str, HashEntry]
-    versions: dict[str, str]
-    contract: dict[str, Value | dict[str, Value]]
-    costs: tuple[CostEntry, ...]
-    script_template: str | None = None
-
-
-@dataclass(frozen=True)
-class PortEntry:
-    """An input of a program."""
-
-    name: str
-    shape: Shape
-    coding: str
-    scale: float = 1.0
-    limit: int = 0
-    constant: bool = False
-
-
-@dataclass(frozen=True)
-class NeuronEntry:
-    """Keys of a layer's arrays, and how it fires."""
-
-    du: str
-    dv: str
-    v_threshold: str
-    bias: str
-    v_unit: str
-    v_origin: str
-    bias_exp: int = 0
-    spiking: bool = True
-    v_subtract: str | None = None
-    firing: dict[str, str | int] = field(default_factory=dict)
-    message: dict[str, Value] = field(default_factory=dict)
-    dynamics: str = "lif"
-    parameters: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SynapseEntry:
-    """Geometry of synapses, and keys of their arrays."""
-
-    kind: str
-    in_shape: Shape
-    out_shape: Shape
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-    weight: str
-    indices: str | None
-    indptr: str | None
-
-
-@dataclass(frozen=True)
-class ConnectionEntry:
-    """Synapses from one source."""
-
-    source: str
-    delay: int
-    weight_exp: int
-    nir: tuple[str, ...]
-    synapse: SynapseEntry | None
-    imaginary: bool = False
-
-
-@dataclass(frozen=True)
-class LayerEntry:
-    """A layer of a program."""
-
-    name: str
-    shape: Shape
-    depth: int
-    scale: float
-    nir: tuple[str, ...]
-    neuron: NeuronEntry
-    connections: tuple[ConnectionEntry, ...]
-
-
-@dataclass(frozen=True)
-class AssumptionEntry:
-    """A field that the source left open."""
-
-    field: str
-    value: float | int | str
-    nodes: tuple[str, ...]
-    spikes: bool
-
-
-@dataclass(frozen=True)
-class ProgramEntry:
-    """A program."""
-
-    precision: Literal["float", "integer"]
-    dt_s: float
-    timesteps: int | None
-    inputs: tuple[PortEntry, ...]
-    layers: tuple[LayerEntry, ...]
-    outputs: tuple[str, ...]
-    notes: tuple[str, ...]
-    assumptions: tuple[AssumptionEntry, ...] | None = None
-
-
-@dataclass(frozen=True)
-class ProgramFile:
-    """``program.json`` of a bundle."""
-
-    schema: Literal["ashneuro-program/1", "ashneuro-program/2"]
-    programs: dict[str, ProgramEntry]
-
-
-@dataclass(frozen=True)
-class LayerComparisonEntry:
-    """One layer in two computations."""
-
-    layer: str
-    compared: int
-    spikes: int
-    mismatches: int
-    first: tuple[int, int, int] | None = None
-    largest: float | None = None
-
-
-@dataclass(frozen=True)
-class ComparisonEntry:
-    """Two computations."""
-
-    left: str
-    right: str
-    required: bool
-    layers: tuple[LayerComparisonEntry, ...]
-    reason: str
-    stock_samples: int | None = None
-
-
-@dataclass(frozen=True)
-class CertificateFile:
-    """``certificate.json`` of a bundle."""
-
-    schema: str
-    samples: int
-    timesteps: int
-    comparisons: tuple[ComparisonEntry, ...]
-    versions: dict[str, str]
-    accuracy: dict[str, dict[str, float]]
-    own_processes: dict[str, str] = field(default_factory=dict)
-    source: dict[str, Any] | None = None
-    assumptions: tuple[AssumptionEntry, ...] | None = None
-
-
-# Spike counts
-
-
-@dataclass(frozen=True)
-class ActivityEntry:
-    """Counts of a population; its arrays are beside it."""
-
-    active_updates: int | None
-    binary: bool
-    read_out: bool | None = None
-
-
-@dataclass(frozen=True)
-class CountsHeader:
-    """Header of the spike counts beside an evaluation, an ``.npz``."""
-
-    schema: Literal["ashneuro-counts/1", "ashneuro-counts/2"]
-    source: Literal["torch", "loihi", "lava"]
-    precision: Literal["float", "integer"]
-    timesteps: int
-    samples: int
-    layers: dict[str, ActivityEntry]
-    inputs: dict[str, ActivityEntry]
-    assumptions: tuple[AssumptionEntry, ...] | None = None
-    stock_samples: int | None = None
-    shard: str | None = None
+CONFIG = Format("ashneuro-config", dict[str, Any], bare=True)
+"""``config.json``; `ashneuro.config.parse_config` compares it with `RunConfig`."""
+LABELS = Format("ashneuro-labels", dict[Literal["vqa", "entailment", "nlvr2"], list[str]], bare=True)
+"""``labels.json``: answers in the order of the head's scores, by task."""
+EPOCH = Format("ashneuro-metrics", EpochLine, bare=True)
+TOTALS = Format("ashneuro-metrics", TotalsLine, bare=True)
+ORIGIN = Format("ashneuro-origin", OriginFile, bare=True)
+EXPORTS = Format("ashneuro-exports", ExportsFile)
+ROW = Format("ashneuro-row", RowFile, bare=True)
+WORDS = Format("ashneuro-vocabulary", WordsFile, bare=True)
+PIECES = Format("ashneuro-vocabulary", PiecesFile, bare=True)
+TOWER = Format("ashneuro-vocabulary", TowerFile, bare=True)

@@ -30,7 +30,9 @@ FINAL_CONTROL = '{"final": true, "epochs": 2, "seconds": 6.3}\n'
 def test_metrics_file_round_trip(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(text)
-    assert read_metrics(path).to_jsonl() == text
+    assert read_metrics(path).to_jsonl() == text.replace("{", '{"schema": "ashneuro-metrics/1", ')
+    path.write_text(read_metrics(path).to_jsonl())
+    assert read_metrics(path).to_jsonl() == path.read_text()
 
 
 def test_metrics_have_names_without_prefixes() -> None:
@@ -56,7 +58,7 @@ def test_read_metrics_skips_an_unfinished_last_line(tmp_path: Path) -> None:
     [
         ('{"epoch": 1\n{"epoch": 2}\n', "Expecting ','"),
         ('{"epoch": 1}\n', "it has no 'loss'"),
-        ("3\n", "should be an object"),
+        ("3\n", "it holds int, not an object"),
     ],
 )
 def test_read_metrics_reports_a_damaged_line(text: str, why: str, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from typing import Any, ClassVar, Protocol
 from ashneuro.cost.profile import CLOSED
 from ashneuro.errors import ConfigError, DataError, install_command
 from ashneuro.files import parse_json, read_text, reason_of, write_text
+from ashneuro.schemas import Format, remedy_of
 
-SCHEMA = "ashneuro.measurement/1"
 SHORTEST_S = 10.0
 POWERCAP = Path("/sys/class/powercap")
 BATCHES = (1, 4, 16, 64, 256, 1024)
@@ -315,10 +315,21 @@ def best_batch(
     return max(rates, key=lambda size: rates[size])
 
 
+@dataclass(frozen=True)
+class MeasurementsFile:
+    """Measurements in a file, with what could not be measured."""
+
+    measured: tuple[Measurement, ...]
+    not_measured: tuple[NotMeasured, ...]
+
+
+MEASUREMENTS = Format("ashneuro.measurement", MeasurementsFile)
+
+
 def save_measurements(items: Sequence[Measurement | NotMeasured], path: Path) -> Path:
     """Write measurements to a JSON file that any machine can report, and return its path."""
     content = {
-        "schema": SCHEMA,
+        "schema": MEASUREMENTS.schema,
         "measured": [asdict(item) for item in items if isinstance(item, Measurement)],
         "not_measured": [asdict(item) for item in items if isinstance(item, NotMeasured)],
     }
@@ -337,19 +348,13 @@ def load_measurements(path: Path) -> tuple[Measurement | NotMeasured, ...]:
     Raises:
         DataError: the file is missing, damaged, or of another schema.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     try:
-        content = parse_json(read_text(path), finite=False)  # the model names the entry that is not finite
-        if content["schema"] != SCHEMA:
-            raise ValueError(f"schema {content['schema']!r}, not {SCHEMA!r}")
-        measured = TypeAdapter(list[Measurement]).validate_python(content["measured"])
-        missing = TypeAdapter(list[NotMeasured]).validate_python(content["not_measured"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = reason_of(error)
-        if isinstance(error, ValidationError):
-            why = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        # The model names the entry that is not finite.
+        content: MeasurementsFile = MEASUREMENTS.parse(parse_json(read_text(path), finite=False))
+    except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read measurements from {path}", why, "ashneuro report RUN --measure, on the machine with the GPU"
+            f"cannot read measurements from {path}",
+            reason_of(error),
+            remedy_of(error, "ashneuro report RUN --measure, on the machine with the GPU"),
         ) from error
-    return (*measured, *missing)
+    return (*content.measured, *content.not_measured)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from ashneuro.data.clip_files import animated_frames
 from ashneuro.data.clips import ClipRecord
 from ashneuro.errors import DataError, need
-from ashneuro.files import parse_json, read_json, reason_of, write_text
+from ashneuro.files import parse_json, reason_of, write_text
+from ashneuro.schemas import Format, remedy_of
 from ashneuro.zips import open_zip
 
 ARCHIVE, MANIFEST, INDEX = "clips.zip", "pack.json", "clips.json"
@@ -106,6 +107,16 @@ def without_times(avif: bytes) -> bytes:
     return bytes(data)
 
 
+@dataclass(frozen=True)
+class PackFile:
+    """``pack.json``: what of it is read; the rest describes where the clips are from."""
+
+    frames_per_s: float
+
+
+PACK = Format("ashneuro-clips", PackFile, bare=True)
+
+
 def write_pack(
     folder: Path,
     clips: Iterable[tuple[PackedClip, bytes, str]],
@@ -132,8 +143,7 @@ def write_pack(
         lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in index)
         archive.writestr(zipfile.ZipInfo(INDEX, EPOCH), f"[{lines}]\n", zipfile.ZIP_DEFLATED)
     packed = (folder / ARCHIVE).read_bytes()
-    manifest = {
-        **info,
+    manifest = PACK.stamped(info) | {
         "frames_per_s": frames_per_s,
         "digest": digest.hexdigest(),
         "files": {ARCHIVE: hashlib.sha256(packed).hexdigest()},
@@ -162,7 +172,7 @@ def read_pack(folder: Path, *, remedy: str, fastest: bool = False) -> list[ClipR
         DataError: the pack is damaged.
     """
     try:
-        manifest = read_json(folder / MANIFEST)
+        manifest = PACK.load(folder / MANIFEST)
         native = float(manifest["frames_per_s"])
         with open_zip(folder / ARCHIVE) as archive:
             entries = [_entry(fields) for fields in parse_json(archive.read(INDEX).decode("utf-8"))]
@@ -170,7 +180,8 @@ def read_pack(folder: Path, *, remedy: str, fastest: bool = False) -> list[ClipR
         if missing or not entries or len(entries) > MAX_CLIPS or not native > 0:
             raise ValueError(f"{len(missing)} of {len(entries)} clips are missing")
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise DataError(f"the pack of clips in {folder} cannot be read", reason_of(error), remedy) from error
+        do = remedy_of(error, remedy)
+        raise DataError(f"the pack of clips in {folder} cannot be read", reason_of(error), do) from error
     steps = [entry.every for entry in entries]
     every = min(steps) if fastest else max(steps)
     if uneven := [entry.key for entry in entries if every % entry.every and not fastest]:

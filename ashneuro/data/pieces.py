@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro import schemas
 from ashneuro.data.tokens import UNKNOWN, Words, build_vocabulary, pad, split_words
 from ashneuro.errors import DataError, need
 
@@ -104,7 +105,7 @@ class Pieces:
 
     def save(self, path: Path) -> None:
         """Write the tokeniser as JSON."""
-        content = {"tokeniser": "pieces", "definition": json.loads(self._tokenizer.to_str())}
+        content = schemas.PIECES.stamped({"tokeniser": "pieces", "definition": json.loads(self._tokenizer.to_str())})
         path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 

@@ -15,9 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro import schemas
 from ashneuro.data.fetch import weights_path
 from ashneuro.errors import DataError, need
-from ashneuro.files import conform, read_json, reason_of
+from ashneuro.files import read_json, reason_of
+from ashneuro.schemas import remedy_of
 
 PADDING, UNKNOWN = 0, 1
 _SPECIAL = ("<padding>", "<unknown>")
@@ -136,8 +138,9 @@ class Vocabulary:
         return [word for word in split_words(text) if word not in self._index]
 
     def save(self, path: Path) -> None:
-        """Write the words as a JSON list."""
-        path.write_text(json.dumps(self.words, ensure_ascii=False, indent=0), encoding="utf-8")
+        """Write the words as JSON."""
+        content = schemas.WORDS.stamped({"words": self.words})
+        path.write_text(json.dumps(content, ensure_ascii=False, indent=0), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -147,19 +150,15 @@ class Vocabulary:
             DataError: the file cannot be read or is not such a list.
         """
         try:
-            words = read_json(path)
+            content = read_json(path)
+            words = schemas.WORDS.check({"words": content} if isinstance(content, list) else content)["words"]
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"cannot read the vocabulary {path}", reason_of(error), "train the run again, or restore the file"
-            ) from error
-        if (
-            not isinstance(words, list)
-            or tuple(words[:2]) != _SPECIAL
-            or not all(isinstance(word, str) for word in words)
-        ):
+            do = remedy_of(error, "train the run again, or restore the file")
+            raise DataError(f"cannot read the vocabulary {path}", reason_of(error), do) from error
+        if tuple(words[:2]) != _SPECIAL:
             raise DataError(
                 f"{path} is not a vocabulary",
-                f"it must be a JSON list of words that starts with {', '.join(_SPECIAL)}",
+                f"its list of words must start with {', '.join(_SPECIAL)}",
                 "restore the file",
             )
         return cls(tuple(words))
@@ -279,7 +278,8 @@ class PretrainedWords:
         """
         if self.tower == "transformers":
             self._tokenizer.save_pretrained(path.parent / TOWER)
-        path.write_text(json.dumps({"tower": self.tower, "weights": self.weights}), encoding="utf-8")
+        content = schemas.TOWER.stamped({"tower": self.tower, "weights": self.weights})
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 TOWER = "tower"
@@ -295,18 +295,18 @@ def load_words(path: Path) -> Words:
         content = read_json(path)
     except (OSError, ValueError):
         content = None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or "words" in content:
         return Vocabulary.load(path)
-    if content.get("tokeniser") == "pieces":
+    pieces = "tokeniser" in content
+    try:
+        body = (schemas.PIECES if pieces else schemas.TOWER).check(content)
+    except ValueError as error:
+        why = f"{error}; it has words, or names a tokeniser or a tower"
+        do = remedy_of(error, "restore the file, or train the run again")
+        raise DataError(f"{path} is not a vocabulary", why, do) from error
+    if pieces:
         from ashneuro.data.pieces import Pieces
 
-        return Pieces(json.dumps(content.get("definition")))
+        return Pieces(json.dumps(body["definition"]))
     copy = path.parent / TOWER
-    try:
-        conform(content, dict[str, str])
-        if set(content) != {"tower", "weights"}:
-            raise ValueError(f"it has the keys {', '.join(content) or 'none'}")
-    except ValueError as error:
-        why = f"{error}; it is a list of words, or names a tokeniser or a tower"
-        raise DataError(f"{path} is not a vocabulary", why, "restore the file, or train the run again") from error
-    return PretrainedWords(content["tower"], str(copy) if copy.is_dir() else content["weights"])
+    return PretrainedWords(body["tower"], str(copy) if copy.is_dir() else body["weights"])

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 import ashneuro
 from ashneuro.arrays import load_npz
 from ashneuro.errors import BundleError, GraphError
-from ashneuro.files import LARGEST_JSON, conform, read_json, read_model, reason_of, require_regular
+from ashneuro.files import LARGEST_JSON, read_json, reason_of, require_regular
 from ashneuro.program.assumption import Assumptions
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.nir_file import read_graph, write_graph
@@ -43,10 +43,9 @@ from ashneuro.program.program import Precision, Program
 from ashneuro.program.quantise import LayerCost
 from ashneuro.program.serialise import NUMBERS, STRUCTURE, load_programs, save_programs
 from ashneuro.program.wiring import Wiring
-from ashneuro.schemas import CertificateFile, ManifestFile
+from ashneuro.schemas import Format, remedy_of
 from ashneuro.spiking.contract import Contract, ReadContract, as_read
 
-SCHEMA, BEFORE_ASSUMPTIONS = "ashneuro-bundle/2", "ashneuro-bundle/1"
 NETWORK, NETX, REFERENCE, CERTIFICATE, MANIFEST = (
     "network.nir",
     "network.net",
@@ -54,6 +53,36 @@ NETWORK, NETX, REFERENCE, CERTIFICATE, MANIFEST = (
     "certificate.json",
     "manifest.json",
 )
+Value = bool | float | int | str | None
+
+
+@dataclass(frozen=True)
+class HashEntry:
+    """Hash of a file of a bundle."""
+
+    sha256: str
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """``manifest.json`` of a bundle.
+
+    Args:
+        contract: by origin, then by field; in version 1 by field.
+    """
+
+    files: dict[str, HashEntry]
+    versions: dict[str, str]
+    contract: dict[str, Value | dict[str, Value]]
+    costs: tuple[LayerCost, ...]
+    script_template: str | None = None
+
+
+BUNDLE = Format("ashneuro-bundle", ManifestFile, version=2)
+BEFORE_ASSUMPTIONS = 1
+"""Version whose bundles did not record their assumptions."""
+
 OWN_FILES = (NETWORK, NETX, STRUCTURE, NUMBERS, REFERENCE, CERTIFICATE, MANIFEST)
 
 
@@ -192,7 +221,7 @@ def write_bundle(
         for name, text in (extra or {}).items():
             (fresh / name).write_text(text, encoding="utf-8")
         manifest = {
-            "schema": SCHEMA,
+            "schema": BUNDLE.schema,
             "files": {
                 path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(fresh.iterdir())
             },
@@ -236,9 +265,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         wiring, read = read_graph(folder / NETWORK) if from_graph else (None, None)
         arrays = load_npz(folder / REFERENCE)
         certificate = (
-            Certificate.from_json(read_model(folder / CERTIFICATE, CertificateFile))
-            if CERTIFICATE in manifest["files"]
-            else None
+            Certificate.from_json(read_json(folder / CERTIFICATE)) if CERTIFICATE in manifest["files"] else None
         )
         parts = {
             part: {key.removeprefix(f"{part}/"): array for key, array in arrays.items() if key.startswith(f"{part}/")}
@@ -302,7 +329,7 @@ def _origins(read: ReadContract | None, program: Program | None) -> dict[str, di
 def _fields(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the contract in a manifest, whatever their origin."""
     contract = manifest["contract"]
-    if manifest["schema"] == BEFORE_ASSUMPTIONS:
+    if BUNDLE.version_of(manifest) == BEFORE_ASSUMPTIONS:
         return dict(contract)
     return {name: value for part in contract.values() for name, value in part.items()}
 
@@ -313,12 +340,12 @@ def is_bundle(path: str | Path) -> bool:
         manifest = read_json(Path(path) / MANIFEST)
     except (OSError, ValueError):
         return False
-    return isinstance(manifest, dict) and str(manifest.get("schema", "")).startswith("ashneuro-bundle/")
+    return isinstance(manifest, dict) and str(manifest.get("schema", "")).startswith(f"{BUNDLE.name}/")
 
 
 def records_assumptions(folder: Path) -> bool:
     """Return False for a bundle of an earlier version, which stated what it had assumed."""
-    return bool(_manifest(folder)["schema"] != BEFORE_ASSUMPTIONS)
+    return BUNDLE.version_of(_manifest(folder)) != BEFORE_ASSUMPTIONS
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -326,13 +353,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
         found = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST} of a bundle"
         raise BundleError(f"{folder} is not a bundle", found, "name a folder that `ashneuro export` wrote")
     manifest: dict[str, Any] = read_json(folder / MANIFEST)
-    if manifest["schema"] not in (SCHEMA, BEFORE_ASSUMPTIONS):
-        known = f"this version reads {BEFORE_ASSUMPTIONS!r} and {SCHEMA!r}"
-        raise BundleError(f"{folder} has schema {manifest['schema']!r}", known, "export the network again")
     try:
-        conform(manifest, ManifestFile)
+        BUNDLE.check(manifest)
     except ValueError as error:
-        raise BundleError(f"{folder / MANIFEST} is damaged", str(error), "export the network again") from error
+        do = remedy_of(error, "export the network again")
+        raise BundleError(f"{folder / MANIFEST} cannot be read", str(error), do) from error
     return manifest
 
 

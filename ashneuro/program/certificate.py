@@ -5,17 +5,16 @@ result.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
 
 from ashneuro.display import Shown
 from ashneuro.errors import BundleError
-from ashneuro.program.assumption import Assumptions, assuming, from_json, to_json
+from ashneuro.program.assumption import Assumptions, assuming, to_json
 from ashneuro.program.source import Source
+from ashneuro.schemas import Format, remedy_of
 
-SCHEMA = "ashneuro-certificate/2"
-READABLE = ("ashneuro-certificate/1", SCHEMA)
 """Schema 1 has neither assumptions nor a verdict."""
 
 Status = Literal["equal", "different", "not run"]
@@ -108,18 +107,6 @@ class Comparison:
             "mismatches": self.mismatches,
             "compared": self.compared,
         }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Comparison:
-        """Return the comparison that `to_json` wrote; bundles of early versions have no
-        ``stock_samples``.
-        """
-        layers = tuple(
-            LayerComparison(**{**layer, "first": layer["first"] and tuple(layer["first"])})
-            for layer in values["layers"]
-        )
-        left, right = Computation(values["left"]), Computation(values["right"])
-        return cls(left, right, values["required"], layers, values["reason"], values.get("stock_samples"))
 
 
 CheckStatus = Literal["consistent", "different", "not checked"]
@@ -274,7 +261,7 @@ class Certificate(Shown):
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``certificate.json``."""
         return {
-            "schema": SCHEMA,
+            "schema": CERTIFICATE.schema,
             "verdict": self.verdict,
             "passed": self.passed,
             "failed": self.failed,
@@ -297,19 +284,25 @@ class Certificate(Shown):
             BundleError: it is damaged or of another schema.
         """
         try:
-            if values["schema"] not in READABLE:
-                raise BundleError(
-                    "this certificate is of another version",
-                    f"{values['schema']!r}, not {' or '.join(map(repr, READABLE))}",
-                    "export the network again",
-                )
-            comparisons = tuple(Comparison.from_json(item) for item in values["comparisons"])
-            own = dict(values.get("own_processes", {}))
-            # Versions before 2026-11-27 had none.
-            source = Source.from_json(values["source"]) if values.get("source") else None
-            sizes, assumed = (values["samples"], values["timesteps"]), from_json(values.get("assumptions"))
-            return cls(*sizes, comparisons, values["versions"], values["accuracy"], own, source, assumed)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError(
-                "certificate.json is damaged", f"{type(error).__name__}: {error}", "export the network again"
-            ) from error
+            file: CertificateFile = CERTIFICATE.parse(values)
+        except ValueError as error:
+            do = remedy_of(error, "export the network again")
+            raise BundleError("certificate.json cannot be read", str(error), do) from error
+        return cls(**{item.name: getattr(file, item.name) for item in fields(file)})
+
+
+@dataclass(frozen=True)
+class CertificateFile:
+    """``certificate.json``: what of a `Certificate` its verdict follows from."""
+
+    samples: int
+    timesteps: int
+    comparisons: tuple[Comparison, ...]
+    versions: dict[str, str]
+    accuracy: dict[str, dict[str, float]]
+    own_processes: dict[str, str] = field(default_factory=dict)
+    source: Source | None = None
+    assumptions: Assumptions = None
+
+
+CERTIFICATE = Format("ashneuro-certificate", CertificateFile, version=2)

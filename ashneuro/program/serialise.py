@@ -40,16 +40,16 @@ from numpy.typing import NDArray
 
 from ashneuro.arrays import load_npz
 from ashneuro.errors import BundleError
-from ashneuro.files import conform, read_json, reason_of
+from ashneuro.files import reason_of
 from ashneuro.program.assumption import from_json, to_json
+from ashneuro.program.entries import ProgramFile
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.sound import require_sound
-from ashneuro.schemas import ProgramFile
+from ashneuro.schemas import Format, remedy_of
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.message import Message
 
-SCHEMA = "ashneuro-program/2"
-READABLE = ("ashneuro-program/1", SCHEMA)
+PROGRAM = Format("ashneuro-program", ProgramFile, version=2)
 STRUCTURE, NUMBERS = "program.json", "program.npz"
 
 _NEURON_ARRAYS = ("du", "dv", "v_threshold", "bias", "v_unit", "v_origin", "v_subtract")
@@ -62,7 +62,7 @@ def save_programs(folder: str | Path, programs: Mapping[str, Program]) -> None:
     """Write ``programs`` by name (``"float"``, ``"integer"``) into an existing folder."""
     arrays: _Arrays = {}
     structure = {
-        "schema": SCHEMA,
+        "schema": PROGRAM.schema,
         "programs": {name: entry_of(program, arrays, name) for name, program in programs.items()},
     }
     folder = Path(folder)
@@ -79,15 +79,7 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
     """
     folder = Path(folder)
     try:
-        structure = read_json(folder / STRUCTURE)
-        schema = structure.get("schema") if isinstance(structure, dict) else None
-        if schema not in READABLE:
-            raise BundleError(
-                f"{folder / STRUCTURE} has schema {schema!r}",
-                f"this version reads {' and '.join(map(repr, READABLE))}",
-                "export the network again",
-            )
-        conform(structure, ProgramFile)
+        structure = PROGRAM.load(folder / STRUCTURE)
         arrays = load_npz(folder / NUMBERS)
         programs = {name: _read_program(entry, arrays) for name, entry in structure["programs"].items()}
         for name, program in programs.items():
@@ -97,7 +89,7 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
         raise BundleError(
             f"cannot read the program in {folder}",
             f"{STRUCTURE} or {NUMBERS} is damaged or missing ({reason_of(error)})",
-            "export the network again",
+            remedy_of(error, "export the network again"),
         ) from error
 
 

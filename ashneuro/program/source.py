@@ -78,15 +78,6 @@ class Source:
         totals = {"compared": self.compared, "mismatches": self.mismatches, "ties": self.ties}
         return {**asdict(self), "frameworks": dict(self.frameworks), **totals}
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Source:
-        """Return the comparison that `to_json` wrote."""
-        populations = tuple(
-            SourcePopulation(**{**item, "first": item["first"] and tuple(item["first"])})
-            for item in values["populations"]
-        )
-        return cls(values["module"], values["frameworks"], values["samples"], values["timesteps"], populations)
-
 
 @dataclass(frozen=True)
 class ContractMatch:

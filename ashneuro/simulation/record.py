@@ -18,16 +18,14 @@ from ashneuro.arrays import NUMBERS, load_npz
 from ashneuro.display import Plotted
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import Shard
-from ashneuro.files import conform, parse_json, reason_of, replace_file
+from ashneuro.files import parse_json, reason_of, replace_file
 from ashneuro.program.assumption import Assumptions, from_json, to_json
 from ashneuro.program.program import Precision
-from ashneuro.schemas import CountsHeader
+from ashneuro.schemas import Format, remedy_of
 from ashneuro.simulation.units import Units
 
 Where = Literal["torch", "loihi", "lava"]
 
-SCHEMA = "ashneuro-counts/2"
-"""Schema 1 has no assumptions."""
 HEADER = "record"
 
 
@@ -221,6 +219,34 @@ class SpikeRecord(Plotted):
         return SpikeRecord.joined([self, other])
 
 
+@dataclass(frozen=True)
+class ActivityEntry:
+    """Counts of a population in a file; its arrays are beside it."""
+
+    active_updates: int | None
+    binary: bool
+    read_out: bool | None = None
+
+
+@dataclass(frozen=True)
+class CountsHeader:
+    """Header of a file of spike counts, an ``.npz``."""
+
+    source: Where
+    precision: Precision
+    timesteps: int
+    samples: int
+    layers: dict[str, ActivityEntry]
+    inputs: dict[str, ActivityEntry]
+    assumptions: Assumptions = None
+    stock_samples: int | None = None
+    shard: str | None = None
+
+
+COUNTS = Format("ashneuro-counts", CountsHeader, version=2)
+"""Version 1 has no assumptions."""
+
+
 def save_rasters(record: SpikeRecord, path: str | Path) -> None:
     """Write the rasters (T, B, *shape) to an ``.npz``, by layer: uint8 spikes, float64 values.
 
@@ -270,7 +296,7 @@ def save_counts(record: SpikeRecord, path: str | Path, shard: Shard | None = Non
     """
     arrays: dict[str, Any] = {}
     header: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": COUNTS.schema,
         "source": record.source,
         "precision": record.precision,
         "timesteps": record.timesteps,
@@ -340,8 +366,7 @@ def load_counts(path: str | Path) -> SpikeRecord:
     """
     try:
         arrays = load_npz(path, NUMBERS + "U")
-        header = parse_json(str(arrays[HEADER]))
-        conform(header, CountsHeader)
+        header = COUNTS.check(parse_json(str(arrays[HEADER])))
         layers, inputs = (
             {
                 name: Activity(
@@ -368,7 +393,9 @@ def load_counts(path: str | Path) -> SpikeRecord:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"cannot read the spike counts in {path}", reason_of(error), "ashneuro evaluate RUN --abstract-on loihi"
+            f"cannot read the spike counts in {path}",
+            reason_of(error),
+            remedy_of(error, "ashneuro evaluate RUN --abstract-on loihi"),
         ) from error
 
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ashneuro.files import conform, parse_json
+from ashneuro.files import parse_json
 from ashneuro.loihi import BIAS_MANTISSA, LARGEST_BIAS_EXP, LARGEST_WEIGHT, MIXED_WEIGHTS, WEIGHT_EXP
-from ashneuro.schemas import IntegersFile
+from ashneuro.schemas import Format
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Integers:
 
     def dumps(self) -> str:
         """Return JSON that `loads` reads."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return json.dumps(INTEGERS.stamped(asdict(self)), indent=1) + "\n"
 
     @classmethod
     def loads(cls, text: str) -> Integers:
@@ -71,9 +71,12 @@ class Integers:
         Raises:
             ValueError: it is not such JSON.
         """
-        values = parse_json(text)
-        conform(values, IntegersFile)
-        return cls({name: IntegerLayer(**layer) for name, layer in values.pop("layers").items()}, **values)
+        integers: Integers = INTEGERS.parse(parse_json(text))
+        return integers
+
+
+INTEGERS = Format("ashneuro-integers", Integers, bare=True)
+"""``integers.json``."""
 
 
 def full_range(low: float, high: float) -> float:

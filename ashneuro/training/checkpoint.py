@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ashneuro import schemas
 from ashneuro.config import (
     MIN_WORDS,
     AbstractConfig,
@@ -35,9 +36,9 @@ from ashneuro.data.tasks import load_questions
 from ashneuro.data.tokens import TOWER, PretrainedWords, Words, load_words
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import METRICS, EpochMetrics, TrainingMetrics
-from ashneuro.files import parse_json, read_model, read_text, reason_of, replace_file, require_regular
+from ashneuro.files import parse_json, read_text, reason_of, replace_file, require_regular, write_text
 from ashneuro.model.network import AshNet
-from ashneuro.schemas import LabelsFile
+from ashneuro.schemas import remedy_of
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import find_device
 from ashneuro.training.provenance import CARD, WEIGHTS, weights_sha256
@@ -148,7 +149,8 @@ def save_run(
         weights: complete weights, for a model that holds only its shard of them.
     """
     path.mkdir(parents=True, exist_ok=True)
-    replace_file(path / CONFIG, lambda file: file.write_text(json.dumps(dump_config(config), indent=1) + "\n"))
+    settings = json.dumps(schemas.CONFIG.stamped(dump_config(config)), indent=1) + "\n"
+    replace_file(path / CONFIG, lambda file: file.write_text(settings))
     replace_file(path / VOCABULARY, vocabulary.save)
     whole = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
     # In a stage with other neurons the weights do not fit [model.abstract].
@@ -158,10 +160,7 @@ def save_run(
     if model.abstract is not None and (integers := model.abstract.integers) is not None:
         replace_file(path / INTEGERS, lambda file: file.write_text(integers.dumps()))
     if labels:
-        replace_file(
-            path / LABELS,
-            lambda file: file.write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8"),
-        )
+        write_text(path / LABELS, json.dumps(schemas.LABELS.stamped(labels), ensure_ascii=False, indent=1))
     if model.text.tower is not None and model.text.tower.kind == "transformers":
         model.text.tower.model.config.save_pretrained(path / TOWER)
     replace_file(path / METRICS, lambda file: file.write_text(metrics.to_jsonl()))
@@ -251,10 +250,12 @@ def _read_labels(path: Path) -> Labels:
     if not path.exists():
         return {}
     try:
-        return {task: tuple(known) for task, known in read_model(path, LabelsFile).items()}
+        return {task: tuple(known) for task, known in schemas.LABELS.load(path).items()}
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read {path}", reason_of(error), f"ashneuro train --resume --out {path.parent}"
+            f"cannot read {path}",
+            reason_of(error),
+            remedy_of(error, f"ashneuro train --resume --out {path.parent}"),
         ) from error
 
 
@@ -263,7 +264,9 @@ def _read_integers(path: Path) -> Integers:
         return Integers.loads(read_text(path / INTEGERS))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read {path / INTEGERS}", reason_of(error), f"ashneuro train --resume --out {path}"
+            f"cannot read {path / INTEGERS}",
+            reason_of(error),
+            remedy_of(error, f"ashneuro train --resume --out {path}"),
         ) from error
 
 

@@ -19,12 +19,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ashneuro.errors import AshneuroError
+from ashneuro.files import read_json
+from ashneuro.schemas import Format
 
 BEAT_S = 30.0
 """Seconds between two touches of a claim."""
 
 STALE_S = 300.0
 """Seconds without a touch after which a run is free: its process or machine is gone."""
+
+LARGEST = 1 << 16
+"""Bytes of the largest claim that is read; ours have 100."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,9 @@ class Holder:
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
+
+
+CLAIM = Format("ashneuro-claim", Holder, bare=True)
 
 
 class Claim:
@@ -148,7 +156,7 @@ def _make(folder: Path) -> Path | str:
     path = folder.with_name(f"{folder.name}.claim-{number + 1}")
     try:
         with path.open("x", encoding="utf-8") as file:
-            json.dump(asdict(Holder.here()), file)
+            json.dump(CLAIM.stamped(asdict(Holder.here())), file)
     except FileExistsError:  # somebody was quicker
         return _active(path) or "another process"
     # A claim may have been given back, and another one made, since the first look.
@@ -176,12 +184,14 @@ def _taken_over(path: Path) -> bool:
 def _active(path: Path) -> str:
     """Return who holds a claim; empty if it was given back or left."""
     try:
-        text, age = path.read_text(encoding="utf-8"), _age(path)
+        age = _age(path)
     except FileNotFoundError:
         return ""
     try:
-        holder = Holder(**json.loads(text))
-    except (ValueError, TypeError):  # it is being written, or was not written to its end
+        holder = CLAIM.parse(read_json(path, LARGEST))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError):  # it is being written, or was not written to its end
         return "another process" if age < STALE_S else ""
     return "" if age >= STALE_S or holder.is_gone else str(holder)
 

@@ -19,12 +19,13 @@ from ashneuro.data.broken import LEFT_OUT
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
 from ashneuro.files import reason_of, replace_file
+from ashneuro.schemas import remedy_of
 from ashneuro.training.checkpoint import CONFIG, TRAINER, save_run, write_state
 from ashneuro.training.data import TrainingData
 from ashneuro.training.learner import Learner
 from ashneuro.training.loggers import Loggers
 from ashneuro.training.processes import Processes
-from ashneuro.training.state import read_state
+from ashneuro.training.state import STATE, read_state
 from ashneuro.training.teacher import FILE as TEACHER
 from ashneuro.training.teacher import START
 
@@ -69,12 +70,14 @@ class TrainerState(StageState):
     """Content of ``trainer.pt``, from which training resumes.
 
     Keys:
+        schema: see `ashneuro.training.state.STATE`; missing in files of older versions.
         data: digest of the training data; missing in files of older versions.
         rows: metrics of the finished epochs as JSON.
         integers: the spiking encoder's integer units as JSON; empty without them.
         teacher: identifies the weights of a run that teaches; empty without one.
     """
 
+    schema: NotRequired[str]
     data: NotRequired[str]
     rows: str
     integers: str
@@ -135,7 +138,9 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
         return cast(TrainerState, read_state(out / TRAINER, config))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot resume from {out / TRAINER}", reason_of(error), "train again in another folder"
+            f"cannot resume from {out / TRAINER}",
+            reason_of(error),
+            remedy_of(error, "train again in another folder"),
         ) from error
 
 
@@ -183,6 +188,7 @@ class Checkpoints:
         integers = self.learner.model.abstract and self.learner.model.abstract.integers
         state: TrainerState = {
             **stage,
+            "schema": STATE.schema,
             "data": self.data.digest,
             "rows": json.dumps([metrics.to_json() for metrics in self.epochs]),
             "integers": integers.dumps() if integers else "",

@@ -10,20 +10,19 @@ import hashlib
 import json
 from pathlib import Path
 
-from ashneuro.files import read_json, read_model, reason_of, replace_file, require_regular
-from ashneuro.schemas import OriginFile
+from ashneuro import schemas
+from ashneuro.files import reason_of, replace_file, require_regular
 
 ORIGIN = "origin.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 EXPORTS = "exports.json"
-EXPORTS_SCHEMA = "ashneuro-exports/1"
 CARD_SECTION = "\n## Deployed bundles\n"
 
 
 def run_origin(run: Path) -> dict[str, str]:
     """Return the file, as name and text, that records a run's current weights in a bundle."""
-    return {ORIGIN: json.dumps({"run": run.name, "weights_sha256": weights_sha256(run)})}
+    return {ORIGIN: json.dumps(schemas.ORIGIN.stamped({"run": run.name, "weights_sha256": weights_sha256(run)}))}
 
 
 def same_weights(bundle: Path, run: Path) -> bool | None:
@@ -34,7 +33,7 @@ def same_weights(bundle: Path, run: Path) -> bool | None:
     file = bundle / ORIGIN
     if origin_problem(bundle) or not file.exists():
         return None
-    return bool(read_model(file, OriginFile)["weights_sha256"] == weights_sha256(run))
+    return bool(schemas.ORIGIN.load(file)["weights_sha256"] == weights_sha256(run))
 
 
 def origin_problem(bundle: Path) -> str:
@@ -42,7 +41,7 @@ def origin_problem(bundle: Path) -> str:
     file = bundle / ORIGIN
     try:
         if file.exists():
-            read_model(file, OriginFile)
+            schemas.ORIGIN.load(file)
     except (OSError, ValueError) as error:
         return reason_of(error)
     return ""
@@ -51,7 +50,7 @@ def origin_problem(bundle: Path) -> str:
 def record_export(run: Path, bundle: Path, digest: str) -> None:
     """Record the digest of a bundle in ``exports.json`` of its run, and in the run's card."""
     known = recorded_exports(run) | {_name(run, bundle): digest}
-    content = json.dumps({"schema": EXPORTS_SCHEMA, "digests": known}, indent=1) + "\n"
+    content = json.dumps(schemas.EXPORTS.stamped({"digests": known}), indent=1) + "\n"
     replace_file(run / EXPORTS, lambda file: file.write_text(content, encoding="utf-8"))
     card = run / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {run.name}\n"
@@ -64,10 +63,8 @@ def record_export(run: Path, bundle: Path, digest: str) -> None:
 def recorded_exports(run: Path) -> dict[str, str]:
     """Return the digests of a run's bundles, by their folder; none where it cannot be read."""
     try:
-        values = read_json(run / EXPORTS)
-        digests = values["digests"] if values["schema"] == EXPORTS_SCHEMA else {}
-        return {str(name): str(digest) for name, digest in digests.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return dict(schemas.EXPORTS.load(run / EXPORTS)["digests"])
+    except (OSError, ValueError):
         return {}
 
 

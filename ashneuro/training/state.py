@@ -14,7 +14,11 @@ from torch import Tensor
 from ashneuro.config import RunConfig, stages
 from ashneuro.exchange import EpochMetrics, read_epoch
 from ashneuro.files import parse_json, require_regular
+from ashneuro.schemas import Format
 from ashneuro.spiking.integers import Integers
+
+STATE = Format("ashneuro-trainer", dict[str, Any], bare=True)
+"""``trainer.pt``; its entries are compared here, not by a model: they hold tensors."""
 
 # Type of each entry of a `TrainerState`, and of those that files of older versions lack.
 _NEEDED: Mapping[str, type] = {
@@ -49,6 +53,9 @@ def read_state(path: Path, config: RunConfig) -> dict[str, Any]:
         raise
     except Exception as error:  # torch.load raises errors of many types on a damaged file
         raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
+    if not isinstance(state, dict):
+        raise ValueError("it is not a state of training")
+    STATE.version_of(state)
     if problem := next(_problems(state, config), ""):
         raise ValueError(problem)
     return dict(state)
@@ -77,11 +84,8 @@ def _require_stored(path: Path, size: int) -> None:
         raise ValueError("its members claim more than the file holds")
 
 
-def _problems(state: Any, config: RunConfig) -> Iterator[str]:
+def _problems(state: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     """Yield the faults of a state; later checks rely on earlier ones."""
-    if not isinstance(state, dict):
-        yield "it is not a state of training"
-        return
     for name, kind in {**_NEEDED, **_OPTIONAL}.items():
         if name not in state:
             if name in _NEEDED:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ashneuro import schemas
 from ashneuro.config import RunConfig, SweepConfig, load_config, stages, trained_tasks
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import Shard
-from ashneuro.files import conform, read_model, reason_of, replace_file
-from ashneuro.schemas import RowFile
+from ashneuro.files import conform, reason_of, write_text
 
 BASE = "base"
 # Settings of [train], and of stages, that name a run; "@NAME" is a variant of the sweep.
@@ -133,7 +133,7 @@ class Row:
     def save(self, path: Path) -> None:
         """Write ``row.json``, whole or not at all."""
         values = {name: value for name, value in self.to_json().items() if name != "folder"}
-        replace_file(path, lambda file: file.write_text(json.dumps(values, indent=1), encoding="utf-8"))
+        write_text(path, json.dumps(schemas.ROW.stamped(values), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> Row:
@@ -143,12 +143,12 @@ class Row:
             DataError: it cannot be read.
         """
         try:
-            values = read_model(path, RowFile)
+            values = schemas.ROW.load(path)
             identity = {name: values.pop(name) for name in ("variant", "levels", "seed")}
             conform(values, dict[str, float | None])
         except (OSError, ValueError) as error:
-            why = reason_of(error)
-            raise DataError(f"cannot read {path}", why, "delete it: the sweep measures that run again") from error
+            do = schemas.remedy_of(error, "delete it: the sweep measures that run again")
+            raise DataError(f"cannot read {path}", reason_of(error), do) from error
         return cls(**identity, measures=values, folder=path.parent)
 
     def to_json(self) -> dict[str, Any]:

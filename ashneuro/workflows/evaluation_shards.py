@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.arrays import NUMBERS, load_npz
-from ashneuro.data.readers import value_of
 from ashneuro.errors import DataError, need
 from ashneuro.exchange import Shard
 from ashneuro.files import parse_json, reason_of, replace_file
+from ashneuro.schemas import Format, remedy_of
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
@@ -46,7 +47,7 @@ def save_spikes(session: HybridSession, file: Path, pictures: Sequence[Pair], sh
     assert session.record is not None
     record = session.record
     save_counts(record, path.with_suffix(".counts.npz"), shard)
-    header = np.array(json.dumps(_identity(run, pictures)))
+    header = np.array(json.dumps(SPIKES.stamped(asdict(_identity(run, pictures)))))
 
     def write(made: Path) -> None:
         with made.open("wb") as opened:
@@ -88,19 +89,36 @@ def merge_spikes(run: Run, file: Path, pictures: Sequence[Pair]) -> tuple[NDArra
     for path in paths:
         try:
             arrays = load_npz(path, NUMBERS + "U")
-            header, spikes = parse_json(str(arrays["header"])), arrays["spikes"]
+            header, spikes = SPIKES.parse(parse_json(str(arrays["header"]))), arrays["spikes"]
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"cannot read {path}", reason_of(error), "compute that shard again") from error
+            do = remedy_of(error, "compute that shard again")
+            raise DataError(f"cannot read {path}", reason_of(error), do) from error
         if header != expected:
-            differ = next((name for name in expected if value_of(header, name) != expected[name]), "a form")
+            differ = "weights" if header.weights != expected.weights else "pictures"
             raise DataError(f"{path} is of other {differ}", "the run or its data changed since", "compute it again")
         parts.append(spikes)
     return np.concatenate(parts, axis=1), merge_counts([path.with_suffix(".counts.npz") for path in paths])
 
 
-def _identity(run: Run, pictures: Sequence[Pair]) -> dict[str, str]:
+@dataclass(frozen=True)
+class SpikesHeader:
+    """Header of the spikes of a part of an evaluation.
+
+    Args:
+        weights: hash of the run's weights.
+        pictures: hash of the keys of all pictures.
+    """
+
+    weights: str
+    pictures: str
+
+
+SPIKES = Format("ashneuro-spikes", SpikesHeader, bare=True)
+
+
+def _identity(run: Run, pictures: Sequence[Pair]) -> SpikesHeader:
     names = hashlib.sha256("\n".join(picture.key for picture in pictures).encode("utf-8", "surrogateescape"))
-    return {"weights": run.weights_sha256, "pictures": names.hexdigest()}
+    return SpikesHeader(run.weights_sha256, names.hexdigest())
 
 
 def _part(currents: Iterator[NDArray[Any]], rows: slice) -> Iterator[NDArray[Any]]:

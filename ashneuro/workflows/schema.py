@@ -7,6 +7,7 @@ from typing import Any
 
 from ashneuro import config
 from ashneuro.config import AbstractConfig, RunConfig, StageConfig, StageNeuron, TrainConfig
+from ashneuro.schemas import CONFIG
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -27,6 +28,7 @@ def settings_schema() -> dict[str, Any]:
         described = getattr(config, name, None)
         if isinstance(described, type) and is_dataclass(described):
             _describe(definition, described)
+    schema["properties"]["schema"] = {"const": CONFIG.schema, "description": "Version of a run's `config.json`."}
     return {"$schema": DIALECT, **schema, "title": "Settings of ashneuro train"}
 
 

@@ -72,7 +72,7 @@ def clips(folder: Path) -> None:
         frames = random.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
         entry = PackedClip(key, (f"a moving {key}",), key, key, "plain", len(frames), 1)
         entries.append((entry, encode(frames), ""))
-    write_pack(folder / "pack", entries, frames_per_s=10.0, info={"schema": "ashneuro-clips/1"})
+    write_pack(folder / "pack", entries, frames_per_s=10.0, info={})
     frames = [Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(4)]
     for name in ("moving.gif", "moving.webp", "moving.png"):
         frames[0].save(folder / name, save_all=True, append_images=frames[1:], duration=50)
