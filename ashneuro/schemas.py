@@ -83,8 +83,7 @@ class Format:
             ValueError: see `version_of`, or they are not those of the model; the message names the
                 first of them.
         """
-        self.version_of(values)
-        body = {name: value for name, value in values.items() if name != "schema"}
+        body = self._body(values)
         conform(body, self.model)
         return body
 
@@ -94,8 +93,12 @@ class Format:
         Raises:
             ValueError: see `check`.
         """
+        return conform(self._body(values), self.model)
+
+    def _body(self, values: Any) -> dict[str, Any]:
+        """Return the values of a file of a known version without their schema."""
         self.version_of(values)
-        return conform({name: value for name, value in values.items() if name != "schema"}, self.model)
+        return {name: value for name, value in values.items() if name != "schema"}
 
     def load(self, path: str | Path) -> dict[str, Any]:
         """Return the values in a JSON file without their schema; see `check`.
