@@ -34,15 +34,19 @@ from ashneuro.errors import DataError
 
 Item = TypeVar("Item")
 
+PER_PICTURE = {"vqa": 4, "entailment": 4, "nlvr2": 24}
+"""Questions per picture where the settings do not say."""
+
 NOTE = "Questions are derived from labels and captions: this is not VQA v2, SNLI-VE or NLVR2."
 
 
-def derive_questions(task: str, splits: Splits, per_picture: int) -> Questions:
+def derive_questions(task: str, splits: Splits, per_picture: int = 0) -> Questions:
     """Return questions of ``task`` about the pictures of ``splits``.
 
     Args:
         task: ``"vqa"``, ``"entailment"`` or ``"nlvr2"``.
-        per_picture: maximum number of questions per picture; for NLVR2, sentences per picture.
+        per_picture: maximum number of questions per picture; for NLVR2, sentences per picture. 0:
+            the task's number in `PER_PICTURE`.
 
     Raises:
         DataError: the pairs have no labels ``group`` and ``subgroup``, which VQA and NLVR2 need.
@@ -55,7 +59,7 @@ def derive_questions(task: str, splits: Splits, per_picture: int) -> Questions:
             "they follow from the labels 'group' and 'subgroup', and its pairs have none",
             f"set tasks.{task}.format and the files of a task's own data, or use data.source = 'emoji'",
         )
-    made = {name: tuple(make(pairs, name, per_picture)) for name, pairs in parts.items()}
+    made = {name: tuple(make(pairs, name, per_picture or PER_PICTURE[task])) for name, pairs in parts.items()}
     pictures = {pair.key: pair.load for pairs in parts.values() for pair in pairs}
     name = f"{splits.name}; derived {task} questions"
     return Questions(task, made["train"], made["validation"], made["test"], pictures, name, (*splits.notes, NOTE))

@@ -86,6 +86,12 @@ def test_entailment_and_contradiction_share_no_word() -> None:
     )
 
 
+def test_a_task_has_its_own_number_of_questions_unless_the_settings_say() -> None:
+    splits, four = derived("nlvr2")
+    assert len(derive_questions("nlvr2", splits).test) == pytest.approx(6 * len(four.test), abs=12)  # 24 a picture
+    assert derive_questions("vqa", splits).test == derive_questions("vqa", splits, 4).test
+
+
 def test_nlvr2_sentences_are_true_where_labelled_true() -> None:
     splits, questions = derived("nlvr2")
     groups = {pair.key: pair.labels["group"] for pair in splits.test}
