@@ -49,6 +49,9 @@ MIN_WORDS, MAX_WORDS = 24, 256
 """Limits of ``data.max_words`` where it follows from the data."""
 
 AbstractKind = Literal["spiking", "none", "relu", "quantised-relu"]
+ANNS: tuple[AbstractKind, ...] = ("relu", "quantised-relu")
+"""Kinds of abstract encoders that are ANNs."""
+
 """The abstract encoder: the hybrid's, or a control's."""
 
 
@@ -805,6 +808,18 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepConfig:
 def dump_config(config: RunConfig) -> dict[str, Any]:
     """Return the settings as plain values for ``config.json``."""
     return asdict(config)
+
+
+def differences(one: Any, other: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two sections, as plain values, differ: both values by dotted
+    name.
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in dict.fromkeys((*one, *other)):
+            found |= differences(one.get(key), other.get(key), f"{name}.{key}".strip("."))
+        return found
+    return {} if one == other else {name: (one, other)}
 
 
 def cache_dir() -> Path:

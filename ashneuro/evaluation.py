@@ -50,6 +50,9 @@ class Condition(Enum):
 class SpikeSource(Enum):
     """Simulator that computed the spikes; `NONE` for a network without spikes.
 
+    `ANN_INTEGERS`: no spikes either; the abstract encoder is an ANN in the integers that are
+    priced.
+
     The value is the word in files.
     """
 
@@ -58,6 +61,12 @@ class SpikeSource(Enum):
     LAVA_FLOAT = "Lava, float"
     LAVA_INTEGER = "Lava, fixed"
     NONE = "none"
+    ANN_INTEGERS = "none, in integers"
+
+    @property
+    def is_integer(self) -> bool:
+        """True where the abstract encoder computed the integers that are priced."""
+        return self in (SpikeSource.EMULATOR, SpikeSource.LAVA_INTEGER, SpikeSource.ANN_INTEGERS)
 
 
 # The words of files. Shown words may change, these may not.

@@ -36,7 +36,10 @@ def evaluate(
     ] = "retrieval",
     abstract_on: Annotated[
         Literal["torch", "loihi", "lava"],
-        Parameter(help="Simulator of the spikes: the model in torch, the integer emulator, or Lava."),
+        Parameter(
+            help="Simulator of the spikes: the model in torch, the integer emulator, or Lava. "
+            "loihi with an ANN control: the integers that it is priced at."
+        ),
     ] = "torch",
     lava_precision: Annotated[PrecisionWord, Parameter(help="Lava's arithmetic. fixed: integer.")] = "integer",
     part: Annotated[Literal["train", "validation", "test"], Parameter(help="Part of the data.")] = "test",

@@ -16,7 +16,7 @@ ACTIVATION_BITS = 8
 
 
 @torch.no_grad()
-def integer_ann(model: AshNet, images: Tensor) -> AshNet:
+def integer_ann(model: AshNet, images: Tensor | None = None) -> AshNet:
     """Return a copy of an ANN control whose abstract encoder computes integers.
 
     Weights are symmetric with `WEIGHT_BITS` and a scale per output channel, which a batch norm
@@ -28,7 +28,7 @@ def integer_ann(model: AshNet, images: Tensor) -> AshNet:
     Args:
         model: of kind ``relu`` or ``quantised-relu``; one without an abstract encoder comes back as
             it is.
-        images: uint8 (B, 3, S, S); calibrate plain ReLUs.
+        images: uint8 (B, 3, S, S); calibrate plain ReLUs, and are not needed for quantised ones.
     """
     if model.abstract is None:
         return model
@@ -40,7 +40,10 @@ def integer_ann(model: AshNet, images: Tensor) -> AshNet:
             module.linear.weight.copy_(_rounded(module.linear.weight, by_channel=True))
         elif isinstance(module, Block):
             module.gain.copy_(_rounded(module.gain, by_channel=False))
-    _quantise_relus(found, normalise(images).to(found.log_scale.device))
+    if any(isinstance(module, nn.ReLU) for module in found.abstract.modules()):
+        if images is None:
+            raise ValueError("plain ReLUs need images that choose their levels")
+        _quantise_relus(found, normalise(images).to(found.log_scale.device))
     return found
 
 

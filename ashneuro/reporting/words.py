@@ -70,6 +70,7 @@ SOURCES: dict[SpikeSource, str] = {
     SpikeSource.LAVA_FLOAT: "Lava, float",
     SpikeSource.LAVA_INTEGER: "Lava, integer",
     SpikeSource.NONE: "none",
+    SpikeSource.ANN_INTEGERS: "none, in integers",
 }
 TASKS: dict[Task, str] = {
     "retrieval": "retrieval",
@@ -108,4 +109,6 @@ def row(evaluation: Evaluation | TaskEvaluation, row: RetrievalRow | TaskRow) ->
     name = ", ".join(part for part in (network(evaluation), CONDITIONS[row.condition]) if part)
     if row.spikes_from in (SpikeSource.TORCH, SpikeSource.NONE):
         return name
+    if row.spikes_from is SpikeSource.ANN_INTEGERS:
+        return f"{name}, in integers"
     return f"{name}, spikes from {SOURCES[row.spikes_from]}"

@@ -69,7 +69,8 @@ def evaluate(
         stua_head: measure retrieval through the STUA head alone as well; it must have been trained,
             see `ashneuro.config.trains_stua_head`.
         encoder: computes the spikes instead of torch.
-        spikes_from: the simulator behind ``encoder``, kept in the result.
+        spikes_from: the simulator behind ``encoder``, or `SpikeSource.ANN_INTEGERS`; kept in the
+            result.
         examples: number of example queries.
 
     Raises:
@@ -89,7 +90,7 @@ def evaluate(
     require_numbers("images", *embeddings)
     similarity = [image @ texts.T for image in embeddings]
     spiking = model.config.abstract.kind == "spiking"
-    source = spikes_from if spiking else SpikeSource.NONE
+    source = spikes_from if spiking or spikes_from is SpikeSource.ANN_INTEGERS else SpikeSource.NONE
     return Evaluation(
         kind=model.config.abstract.kind,
         split=split,

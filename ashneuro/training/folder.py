@@ -6,7 +6,7 @@ import dataclasses
 import json
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -14,7 +14,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from torch import Tensor
 
-from ashneuro.config import RunConfig, load_config, settled, stages, with_last_epochs
+from ashneuro.config import RunConfig, differences, dump_config, load_config, settled, stages, with_last_epochs
 from ashneuro.data.broken import LEFT_OUT
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
@@ -125,7 +125,7 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
                 f"--set train.start={quote(str(out))} --out OTHER",
             )
     # The result of a run follows from its settings, so a resumed run must not change them.
-    if different := list(_differences(dataclasses.asdict(before), dataclasses.asdict(config))):
+    if different := _differences(before, config):
         raise ConfigError(
             f"cannot resume {out}",
             f"its settings differ: {'; '.join(different)}; a resumed run ends as an uninterrupted one",
@@ -150,7 +150,7 @@ def extended_epochs(before: RunConfig, now: RunConfig) -> tuple[int, int] | None
     if new.epochs <= old.epochs:
         return None
     longer = with_last_epochs(before, new.epochs)
-    alike = not any(_differences(dataclasses.asdict(longer), dataclasses.asdict(now)))
+    alike = not _differences(longer, now)
     return (old.epochs, new.epochs) if alike else None
 
 
@@ -265,9 +265,6 @@ def _as_options(before: RunConfig, now: RunConfig) -> str:
     return "".join(f"--set train.{name}={quote(words[name])} " for name in new if new[name] != old[name])
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in now.items():
-        if isinstance(value, dict):
-            yield from _differences(before[name], value, f"{prefix}{name}.")
-        elif value != before[name] and prefix + name not in MAY_DIFFER:
-            yield f"{prefix}{name} was {before[name]!r}, now {value!r}"
+def _differences(before: RunConfig, now: RunConfig) -> list[str]:
+    unlike = differences(dump_config(before), dump_config(now))
+    return [f"{name} was {old!r}, now {new!r}" for name, (old, new) in unlike.items() if name not in MAY_DIFFER]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 
@@ -13,6 +15,7 @@ from ashneuro.config import (
     AbstractConfig,
     RunConfig,
     TrainConfig,
+    differences,
     encoder_of,
     load_config,
     settled,
@@ -246,14 +249,19 @@ def _load_start(model: AshNet, config: RunConfig) -> None:
     """Load the weights of the run ``train.start``, and take its neurons.
 
     What the run lacks keeps its fresh weights: words, the multimodal transformer, heads of tasks.
+    Positions of words begin at zero, so a transformer without them computes the same with them.
     """
     start = load_run(config.train.start)
     what, do = f"cannot start from {start.path}", "keep [model] and [data] as they are there"
-    theirs = start.config.model
+    theirs, ours = start.config.model, config.model
     if not theirs.multimodal.layers:
-        theirs = replace(theirs, multimodal=config.model.multimodal)
-    if without_neurons(theirs) != without_neurons(config.model):
-        raise ConfigError(what, "its model differs from that of this run", do)
+        theirs = replace(theirs, multimodal=ours.multimodal)
+    elif ours.multimodal.word_order:
+        theirs = replace(theirs, multimodal=replace(theirs.multimodal, word_order=True))
+    if unlike := differences(asdict(without_neurons(theirs)), asdict(without_neurons(ours)), "model"):
+        said = "; ".join(f"{name} is {there!r} there and {here!r} here" for name, (there, here) in unlike.items())
+        words = " ".join(f"--set {quote(f'{name}={json.dumps(there)}')}" for name, (there, _) in unlike.items())
+        raise ConfigError(what, f"its model differs from that of this run: {said}", f"train it with {words}")
     _use_neurons(model, start.config.model.abstract)
     fresh = model.state_dict()
     weights = {name: value for name, value in fresh.items() if name.split(".")[0] in MULTIMODAL}

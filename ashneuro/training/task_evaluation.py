@@ -78,7 +78,8 @@ def evaluate_task(
         labels: answers or labels in the order of the head's scores.
         split: name of the split, kept in the result.
         encoder: computes the spikes instead of torch.
-        spikes_from: the simulator behind ``encoder``, kept in the result.
+        spikes_from: the simulator behind ``encoder``, or `SpikeSource.ANN_INTEGERS`; kept in the
+            result.
         examples: number of example questions.
 
     Raises:
@@ -96,7 +97,7 @@ def evaluate_task(
         conditions = [Condition.WHOLE, Condition.A_ZEROED, Condition.C_ZEROED, Condition.V_ZEROED]
     said, firing = answer(model, pool, [ZEROED[condition] for condition in conditions], encoder)
     spiking = model.config.abstract.kind == "spiking"
-    source = spikes_from if spiking else SpikeSource.NONE
+    source = spikes_from if spiking or spikes_from is SpikeSource.ANN_INTEGERS else SpikeSource.NONE
     rows = [_row(condition, source, pool, answers) for condition, answers in zip(conditions, said, strict=True)]
     if questions.train:
         rows.append(_row(Condition.MOST_FREQUENT, SpikeSource.NONE, pool, _most_frequent(questions, pool)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ashneuro.errors import GraphError, need
+from ashneuro.errors import DataError, GraphError, need
 from ashneuro.spiking.integers import IntegerLayer, Integers
 from ashneuro.workflows.runs import pictures_of_run
 
@@ -75,11 +75,22 @@ def integer_ann_of(run: Run) -> Run:
     """Return an ANN control whose abstract encoder computes the integers that it is priced at.
 
     Validation images choose the levels of plain ReLUs; see `ashneuro.model.integer_ann`.
+
+    Raises:
+        DataError: there is neither a validation nor a training image to choose them with.
     """
     batches = need("ashneuro.data.batches", extra="train", purpose="reading a run")
     ann = need("ashneuro.model.integer_ann", extra="train", purpose="reading a run")
-    pictures = pictures_of_run(run, "validation") or pictures_of_run(run, "train")
-    images = batches.load_images(pictures[:CALIBRATION_IMAGES], run.config.data.image_size)
+    images = None
+    if run.config.model.abstract.kind == "relu":
+        pictures = pictures_of_run(run, "validation") or pictures_of_run(run, "train")
+        if not pictures:
+            raise DataError(
+                f"{run.path} in integers",
+                "validation images choose the levels of its ReLUs, and these data have a test part alone",
+                "--abstract-on torch, or data with a validation part",
+            )
+        images = batches.load_images(pictures[:CALIBRATION_IMAGES], run.config.data.image_size)
     return replace(run, model=ann.integer_ann(run.model, images))
 
 

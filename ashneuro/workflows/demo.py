@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ashneuro.config import RunConfig, load_config, load_sweep
+from ashneuro.config import ANNS, RunConfig, load_config, load_sweep
 from ashneuro.errors import LavaError, need
 from ashneuro.program.program import Precision
 from ashneuro.workflows.evaluate import evaluate
@@ -21,6 +21,7 @@ from ashneuro.workflows.report import report, write_report
 from ashneuro.workflows.train import train
 
 if TYPE_CHECKING:
+    from ashneuro.config import AbstractKind
     from ashneuro.data.describe import Description
     from ashneuro.evaluation import Evaluation
     from ashneuro.reporting.summary import Report
@@ -108,8 +109,8 @@ class Demo:
         return [*exported, *(export(folder, progress=progress) for folder in others)]
 
     def evaluate_deployed(self, progress: Progress = silent) -> tuple[list[Evaluation], str]:
-        """Return retrieval of every hybrid with spikes from the emulator, of the first one also
-        from torch and Lava on a few images, and why Lava did not run.
+        """Return retrieval of every network in the integers that are priced, of the first hybrid
+        also with spikes from torch and Lava on a few images, and why Lava did not run.
         """
         from ashneuro.simulation.lava.environment import find_interpreter
         from ashneuro.workflows.runs import open_run
@@ -119,7 +120,8 @@ class Demo:
         def add(run: Path | Run, name: str, **options: Any) -> None:
             found.append(replace(evaluate(run, progress=progress, **options).evaluation, label=name))
 
-        for folder in self.hybrids:
+        anns = (self._folder(cell) for cell in self.cells if cell.compared and _kind(cell) in ANNS)
+        for folder in (*self.hybrids, *anns):
             add(folder, folder.name, abstract_on="loihi")
         run, name, missing = open_run(self.hybrid), self.hybrid.name, ""
         few = min(LAVA_SAMPLES, len(run.splits.test))
@@ -150,4 +152,8 @@ class Demo:
 
 
 def _spikes(cell: Cell) -> bool:
-    return cell.config.model.abstract.kind == "spiking"
+    return _kind(cell) == "spiking"
+
+
+def _kind(cell: Cell) -> AbstractKind:
+    return cell.config.model.abstract.kind

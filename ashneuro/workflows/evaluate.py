@@ -63,8 +63,8 @@ class EvaluationSettings:
     """Source of the spikes and part of the data of an evaluation.
 
     Args:
-        abstract_on: ``"torch"``: the model itself; ``"loihi"``: the integer emulator; ``"lava"``:
-            Lava.
+        abstract_on: ``"torch"``: the model itself; ``"loihi"``: the integer emulator, or for an ANN
+            control the integers that it is priced at; ``"lava"``: Lava.
         precision: Lava's arithmetic.
         part: part of the data.
         samples: only this many pairs or questions, evenly spaced; ``None``: all.
@@ -188,13 +188,16 @@ def evaluate_shard(
     `evaluate_task` take the spikes from them with ``merge``.
 
     Raises:
-        ConfigError: torch computes the spikes, or there are fewer pictures than shards.
+        ConfigError: torch computes the spikes, there are none, or fewer pictures than shards.
         AshneuroError: as `evaluate`.
     """
     if settings.abstract_on == "torch":
         why = "a shard is a part of the spikes, which the emulator or Lava computes"
         raise ConfigError(f"--shard {shard} with spikes from torch", why, "--abstract-on loihi, or lava")
     own = open_run(run, settings.device, skip_broken=skip_broken)
+    if (kind := own.config.model.abstract.kind) != "spiking":
+        why = f"{own.path} computes no spikes: its abstract encoder is {kind!r}"
+        raise ConfigError(f"--shard {shard}", why, "evaluate it whole: leave --shard out")
     if task == "retrieval":
         other = not settings.place.moves(own.config.data)
         opened = run_on(own, settings.place)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ashneuro.config import trains_stua_head
+from ashneuro.config import ANNS, trains_stua_head
 from ashneuro.data.batches import normalise
 from ashneuro.data.pairs import Pair
 from ashneuro.errors import AshneuroError, ConfigError, DataError
@@ -36,6 +36,7 @@ from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.training.checkpoint import Run, load_run
 from ashneuro.training.evaluate import BATCH, SpikeEncoder, evaluate, input_currents, require_numbers
+from ashneuro.workflows.calibration import integer_ann_of
 from ashneuro.workflows.networks import open_bundle
 
 _SOURCES: dict[tuple[Where, Precision], SpikeSource] = {
@@ -52,8 +53,8 @@ class HybridSession:
     Args:
         run: a folder that `ashneuro train` wrote, or a run that is loaded; for spikes from
             elsewhere it must have been exported, unless ``program`` is given.
-        spikes_from: ``"torch"``: the model itself; ``"loihi"``: the bit-exact integers; ``"lava"``:
-            Lava.
+        spikes_from: ``"torch"``: the model itself; ``"loihi"``: the bit-exact integers, of an ANN
+            control those that it is priced at (`integer_ann_of`); ``"lava"``: Lava.
         precision: Lava's arithmetic, ``"integer"`` or ``"float"``.
         device: where the ANN branch and the emulator run, e.g. ``"cuda"``.
         program: integer program of the run's spiking encoder that the emulator computes, in the
@@ -65,12 +66,12 @@ class HybridSession:
         progress: called with the images whose spikes are done.
 
     Attributes:
-        run: the loaded run.
+        run: the loaded run, of an ANN control in integers with that model.
         record: what the simulator counted so far; ``None`` for torch.
 
     Raises:
         AshneuroError: the run cannot be loaded, has nothing to deploy, no bundle, or one of other
-            weights.
+            weights; or no picture chooses the levels of a control's ReLUs.
     """
 
     def __init__(
@@ -98,7 +99,10 @@ class HybridSession:
         self.record: SpikeRecord | None = None
         self._program: Program | None = None
         self._known = known
-        if spikes_from != "torch" and known is None:
+        self._is_integer_ann = spikes_from == "loihi" and self.run.config.model.abstract.kind in ANNS
+        if self._is_integer_ann:
+            self.run = integer_ann_of(self.run)
+        elif spikes_from != "torch" and known is None:
             self._program = program or _bundle_of(self.run, spikes_from).program(
                 precision if spikes_from == "lava" else "integer"
             )
@@ -118,7 +122,9 @@ class HybridSession:
 
     @property
     def source(self) -> SpikeSource:
-        """Simulator that computes the spikes."""
+        """Simulator that computes the spikes, or that there are none and the ANN is in integers."""
+        if self._is_integer_ann:
+            return SpikeSource.ANN_INTEGERS
         return _SOURCES[self.spikes_from, self._precision if self.spikes_from == "lava" else "integer"]
 
     @property

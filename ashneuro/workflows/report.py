@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from ashneuro.config import Task, dump_config, trained_tasks
@@ -21,7 +22,7 @@ from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
 from ashneuro.cost.validate import known_error
 from ashneuro.cost.workload import ann_twin, count, count_steps
 from ashneuro.errors import AshneuroError, ConfigError, DataError, GraphError, ProfileError, need
-from ashneuro.evaluation import Evaluation, RetrievalExample, SpikeSource, TaskEvaluation, load_evaluation
+from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
 from ashneuro.exchange import METRICS, HostLayer, StreamEvaluation, TrainingMetrics, read_metrics
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Program
@@ -381,14 +382,16 @@ def report_run(
     streams = list(results.streams)
     beside: list[OtherNetwork] = []
     metrics = {Role.HYBRID: _metric(*results.priced())}
-    data, own_accuracy = results.accuracy()
+    # Accuracy decides which ANNs do the same job: on the same data, in the same arithmetic.
+    measured_on, own_accuracy = next(iter(results.accuracies().items()), (None, None))
     accuracies = {} if own_accuracy is None else {Role.HYBRID: own_accuracy}
+    not_run |= _without_integers(run, results)
     taken = {"hybrid", *TWINS}
     for other in others:
         theirs = SavedResults.of(other, progress)
         metric = _metric(*theirs.priced())
-        on, accuracy = theirs.accuracy()
-        accuracy = accuracy if on == data else None  # of other data it is not comparable
+        accuracy = theirs.accuracies().get(measured_on) if measured_on else None
+        not_run |= _without_integers(other, theirs)
         kind = other.config.model.abstract.kind
         # A control of the same layers and bits is the twin, which is priced anyway. Any other run
         # stands in the tables with its own work.
@@ -528,21 +531,22 @@ class SavedResults:
             streams += _or_named(not_run, file, lambda file: current_stream(file, run), ())
         return cls(evaluations, answered, not_run, counts, tuple(streams))
 
-    def accuracy(self) -> tuple[tuple[str, int], Accuracy | None]:
-        """Return the data and the accuracy of the first evaluation of `priced`: the mean of R@1 in
-        both directions, or without retrieval the first task's.
+    def accuracies(self) -> dict[Measured, Accuracy]:
+        """Return the accuracy of each evaluation of `priced`, in that order, by what it was
+        measured on: the mean of R@1 in both directions, or without retrieval the first task's.
 
-        Data are the name of the split and the number of queries.
+        Of a host alone, which is in floats on every side, it counts in both arithmetics.
         """
         evaluations, tasks = self.priced()
-        if evaluations:
-            found = evaluations[0]
-            value = sum(way["R@1"] for way in found.rows[0].directions) / 2
-            return (found.split, found.images), Accuracy.of_queries(value, found.images)
-        if tasks:
-            first = tasks[0]
-            return (first.split, first.questions), Accuracy.of_queries(first.rows[0].accuracy, first.questions)
-        return ("", 0), None
+        found: dict[Measured, Accuracy] = {}
+        answered = [item for item in tasks if item.task == tasks[0].task]
+        measured: Sequence[Evaluation | TaskEvaluation] = evaluations or answered
+        for one in measured:
+            queries, value = _accuracy(one)
+            both = (True, False) if one.kind == "none" else (one.rows[0].spikes_from.is_integer,)
+            for integers in both:
+                found.setdefault(Measured(one.split, queries, integers), Accuracy.of_queries(value, queries))
+        return found
 
     def priced(self) -> tuple[list[Evaluation], list[TaskEvaluation]]:
         """Return the evaluations with those first whose arithmetic is priced: integers, where they
@@ -561,7 +565,40 @@ class SavedResults:
         return replace(self, evaluations=tuple(map(label, self.evaluations)), tasks=tuple(map(label, self.tasks)))
 
 
-_INTEGERS = (SpikeSource.EMULATOR, SpikeSource.LAVA_INTEGER)
+@dataclass(frozen=True)
+class Measured:
+    """Data and arithmetic of an accuracy; those of other data or arithmetic are not compared.
+
+    Args:
+        split: name of the data set and its part.
+        queries: number of queries or questions.
+        integers: True: the abstract encoder computed the integers that are priced; False: floats.
+    """
+
+    split: str
+    queries: int
+    integers: bool
+
+
+def _accuracy(one: Evaluation | TaskEvaluation) -> tuple[int, float]:
+    """Return the number of queries and the accuracy."""
+    if isinstance(one, TaskEvaluation):
+        return one.questions, one.rows[0].accuracy
+    return one.images, sum(way["R@1"] for way in one.rows[0].directions) / 2
+
+
+def _without_integers(run: Run, results: SavedResults) -> dict[str, str]:
+    """Return the missing part of a report on a run that was evaluated in floats alone, and its
+    remedy.
+    """
+    found = results.accuracies()
+    if not found or next(iter(found)).integers:
+        return {}
+    task = "" if results.evaluations else f" --task {results.tasks[0].task}"
+    why = "evaluated in floats alone, so it is compared with no accuracy of integers"
+    do = f"`ashneuro evaluate {quote(str(run.path))}{task} --abstract-on loihi` evaluates the integers that are priced"
+    return {f"accuracy of {run.path.name} in integers": f"{why}; {do}"}
+
 
 Read = TypeVar("Read")
 Evaluated = TypeVar("Evaluated", Evaluation, TaskEvaluation)
@@ -574,7 +611,7 @@ def _integers_first(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
         return (one.split, one.images) if isinstance(one, Evaluation) else (one.task, one.split, one.questions)
 
     order = list(dict.fromkeys(map(queries, evaluations)))
-    return sorted(evaluations, key=lambda one: (order.index(queries(one)), one.rows[0].spikes_from not in _INTEGERS))
+    return sorted(evaluations, key=lambda one: (order.index(queries(one)), not one.rows[0].spikes_from.is_integer))
 
 
 def _is_current(file: Path, run: Run) -> bool:
@@ -626,8 +663,7 @@ def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Worklo
 
 def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) -> str:
     """Return the first evaluation's R@1 and the metric of the first evaluation of each task, in
-    words. Those of an abstract encoder in torch, which is not in the integers that are priced, are
-    marked.
+    words. Those of an abstract encoder in floats, not in the integers that are priced, are marked.
     """
     said = []
     if evaluations:
@@ -641,7 +677,7 @@ def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) 
 def _in_float(evaluation: Evaluation | TaskEvaluation) -> str:
     if evaluation.kind == "none":  # all of it is host, which is in floats on every side
         return ""
-    return " (in float)" if evaluation.rows[0].spikes_from in (SpikeSource.TORCH, SpikeSource.NONE) else ""
+    return "" if evaluation.rows[0].spikes_from.is_integer else " (in float)"
 
 
 def untaken(name: str, path: Path, taken: Collection[str]) -> str:

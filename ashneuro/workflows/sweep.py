@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import SweepConfig, dump_config, load_config, settled
+from ashneuro.config import SweepConfig, differences, dump_config, load_config, settled
 from ashneuro.cost.profile import HardwareProfile, Range, load_profile
 from ashneuro.cost.workload import count
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
@@ -18,7 +18,7 @@ from ashneuro.evaluation import Condition
 from ashneuro.exchange import Shard
 from ashneuro.files import replace_file
 from ashneuro.workflows.ann_control import PRECISION, control_workload, deployed_precision
-from ashneuro.workflows.calibration import integer_ann_of, integer_program
+from ashneuro.workflows.calibration import integer_program
 from ashneuro.workflows.evaluate import answer_questions, questions_of
 from ashneuro.workflows.runs import pairs_of
 from ashneuro.workflows.sweep_table import write_sweep
@@ -235,7 +235,8 @@ def finished_rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
         made = load_config(own / "config.json")
         # The folder may have been moved since, or come from another machine, with those that the
         # run builds on.
-        if differ := _differences(dump_config(settled(cell.settings_like(made), made)), dump_config(made)):
+        unlike = differences(dump_config(settled(cell.settings_like(made), made)), dump_config(made))
+        if differ := [f"{name} is {theirs!r} there and {ours!r} now" for name, (ours, theirs) in unlike.items()]:
             raise ConfigError(
                 f"{own} was made with other settings",
                 f"the sweep has changed since: {'; '.join(differ[:5])}" + ("; …" if len(differ) > 5 else ""),
@@ -257,17 +258,6 @@ def finished_row(folder: Path) -> Row | None:
     except DataError:
         return None
     return row
-
-
-def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
-    """Return the settings in which two configs differ, in words."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        return [
-            text
-            for key in dict.fromkeys((*ours, *theirs))
-            for text in _differences(ours.get(key), theirs.get(key), f"{name}.{key}".strip("."))
-        ]
-    return [] if ours == theirs else [f"{name} is {theirs!r} there and {ours!r} now"]
 
 
 def other_seeds(planned: SweepConfig, folder: Path) -> list[int]:
@@ -319,8 +309,9 @@ def measure_run(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dic
             workload = count(program, session.record, host_layers(run.model))
         measures["synops"] = _synops(workload)
     else:
-        with HybridSession(integer_ann_of(run)) as session:
-            measures |= _accuracies(session, planned)
+        if settings.kind != "none":  # all of a host alone is in floats
+            with HybridSession(run, "loihi") as session:
+                measures |= _accuracies(session, planned)
         workload = control_workload(run)
     energy = _energy(workload, profile, deployed_precision(settings))
     return measures | {

@@ -47,6 +47,12 @@ def test_graded_run_is_proved_in_lava_and_reported(ashneuro: Command, pairs: Pat
     result = ashneuro("report", run, control, "--json")
     assert result.code == 0, result.err
     report = json.loads(result.out)
+    # The hybrid's accuracy is that of integers; the control's is known in floats alone.
+    lacking = report["missing"]["accuracy of control in integers"]
+    assert f"`ashneuro evaluate {control} --abstract-on loihi`" in lacking
+    assert ashneuro("evaluate", control, "--abstract-on", "loihi").code == 0
+    again = json.loads(ashneuro("report", run, control, "--json").out)
+    assert "accuracy of control in integers" not in again["missing"] and "(in float)" not in json.dumps(again)
     layers = {layer["name"]: layer for layer in report["workload"]["layers"] if layer["place"] == "deployed"}
     spiking = [layer for name, layer in layers.items() if name != "input"]
     assert all(layer["graded_messages"] > 0 and layer["message_bits"] == 8 for layer in spiking)

@@ -89,7 +89,7 @@ def test_train_evaluate_export_report(ashneuro: Command, pairs: Path, tmp_path: 
     assert later["workload"] != report["workload"]
 
 
-def test_ann_control_cannot_be_exported(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+def test_ann_control_has_integers_but_no_export(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "relu"
     assert (
         ashneuro("train", "tiny", "--out", run, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code
@@ -97,7 +97,14 @@ def test_ann_control_cannot_be_exported(ashneuro: Command, pairs: Path, tmp_path
     )
     result = ashneuro("export", run)
     assert result.code == 2 and "spiking" in result.err
-    assert ashneuro("evaluate", run, "--abstract-on", "loihi").code == 2
+    integers = ashneuro("evaluate", run, "--abstract-on", "loihi")
+    assert integers.code == 0 and "ReLU twin, in integers" in integers.out, integers.err
+    rows = json.loads((run / "evaluation-loihi.json").read_text())["rows"]
+    assert {row["spikes_from"] for row in rows} == {"none, in integers"}
+    lava = ashneuro("evaluate", run, "--abstract-on", "lava")
+    assert lava.code == 2 and "nothing to deploy" in lava.err
+    shard = ashneuro("evaluate", run, "--abstract-on", "loihi", "--shard", "1/2")
+    assert shard.code == 2 and "computes no spikes" in shard.err
 
 
 def test_json_report_with_measure_prints_json_alone(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:

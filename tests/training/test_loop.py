@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ashneuro.config import DataConfig, RunConfig, StageConfig, load_config
+from ashneuro.config import DataConfig, MultimodalConfig, RunConfig, StageConfig, load_config
 from ashneuro.data.pairs import Splits
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.spiking.kernels import multi_step
 from ashneuro.spiking.kernels.dispatch import choose_backend
-from ashneuro.training import checkpoint, data, folder, schedule, stage
+from ashneuro.training import checkpoint, data, folder, loop, schedule, stage
 from ashneuro.training.loop import Progress, train
 from ashneuro.workflows.train import resume_config
 from tests.training import tiny
@@ -105,6 +105,29 @@ def test_start_of_another_size_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="cannot start from") as error:
             train(replace(settings, data=replace(settings.data, **{name: value})), tmp_path / name)
         assert "size mismatch" in error.value.why and "[data]" in error.value.do
+
+
+def test_start_from_a_transformer_without_positions_of_words(tmp_path: Path) -> None:
+    """Runs from before `model.multimodal.word_order` and `similarity` have neither."""
+    before = MultimodalConfig(width=8, layers=1, heads=2, word_order=False, similarity=False)
+
+    def settings(**changes: bool) -> RunConfig:
+        config = tiny.config(epochs=1, itm=0.5, start=str(tmp_path / "before") if changes else "")
+        return replace(config, model=replace(config.model, multimodal=replace(before, **changes)))
+
+    start = train(settings(), tmp_path / "before")
+    words, padding = torch.randn(2, 3, 8), torch.zeros(2, 3, dtype=torch.bool)
+    visual = torch.randn(2, start.model.multimodal.places.shape[0], 8)  # type: ignore[union-attr]
+    found = checkpoint.build_model(settings(word_order=True), start.vocabulary, {}, load=False)
+    loop._load_start(found, settings(word_order=True))
+    with torch.no_grad():
+        expected, here = (one.eval().multimodal(words, padding, visual) for one in (start.model, found))  # type: ignore[misc]
+    torch.testing.assert_close(here, expected)
+    assert train(settings(word_order=True), tmp_path / "ordered").model.multimodal.order.abs().max() > 0  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="cannot start from") as error:
+        train(settings(word_order=True, similarity=True), tmp_path / "other")
+    assert error.value.why.endswith("model.multimodal.similarity is False there and True here")
+    assert error.value.do == "train it with --set model.multimodal.similarity=false"
 
 
 def test_training_learns_and_reports_progress(tmp_path: Path) -> None:

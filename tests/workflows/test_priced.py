@@ -29,8 +29,9 @@ def test_integers_are_shown_and_compared_where_they_were_evaluated():
         evaluation(SpikeSource.EMULATOR, 0.25),
     )
     assert _metric(*found.priced()) == "R@1 25.0 / 25.0 %"
-    data, accuracy = found.accuracy()
-    assert data == ("squares, test", 12) and accuracy is not None and accuracy.value == pytest.approx(0.25)
+    measured = {(on.queries, on.integers): one.value for on, one in found.accuracies().items()}
+    assert list(measured) == [(12, True), (12, False), (4, True)], "what is priced first"
+    assert measured[12, True] == pytest.approx(0.25)
 
 
 def test_floats_are_marked_where_there_is_nothing_else():
@@ -38,4 +39,18 @@ def test_floats_are_marked_where_there_is_nothing_else():
     assert _metric(*found.priced()) == "R@1 50.0 / 50.0 % (in float)"
     ann, host = (replace(evaluation(SpikeSource.NONE, 0.5), kind=kind) for kind in ("relu", "none"))
     assert _metric(*results(ann).priced()) == "R@1 50.0 / 50.0 % (in float)"
+    rounded = replace(evaluation(SpikeSource.ANN_INTEGERS, 0.4), kind="relu")
+    assert _metric(*results(ann, rounded).priced()) == "R@1 40.0 / 40.0 %"
     assert _metric(*results(host).priced()) == "R@1 50.0 / 50.0 %", "a host is in floats on every side"
+
+
+def test_accuracy_is_compared_in_the_same_arithmetic():
+    hybrid = results(evaluation(SpikeSource.TORCH, 0.5), evaluation(SpikeSource.EMULATOR, 0.4))
+    on, accuracy = next(iter(hybrid.accuracies().items()))
+    assert on.integers and accuracy.value == pytest.approx(0.4)
+    ann = replace(evaluation(SpikeSource.NONE, 0.6), kind="relu")
+    rounded = replace(evaluation(SpikeSource.ANN_INTEGERS, 0.3), kind="relu")
+    host = replace(ann, kind="none")
+    assert on not in results(ann).accuracies(), "floats are not compared with integers"
+    assert results(ann, rounded).accuracies()[on].value == pytest.approx(0.3)
+    assert results(host).accuracies()[on].value == pytest.approx(0.6), "a host is in floats on every side"
