@@ -261,6 +261,9 @@ class InputPort:
 class Program:
     """A lowered network: every layer comes after its sources, except in recurrence.
 
+    Neither it nor its arrays change: simulators keep what they derive from them. A program with
+    other numbers is another one.
+
     Args:
         precision: arithmetic that the numbers are meant for.
         dt_s: duration of one step, seconds.

@@ -54,12 +54,9 @@ class _Layer(ctypes.Structure):
         ("each", ctypes.c_void_p * PARAMETERS),
         *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "more", "u", "v", "sent")),
         *((name, ctypes.c_int64) for name in ("sent_step", "sent_sample")),
-        *((name, ctypes.c_void_p) for name in ("trace_u", "trace_v")),
+        *((name, ctypes.c_void_p) for name in ("trace_u", "trace_v", "counts", "ones")),
         *((name, ctypes.c_int64) for name in ("active", "beyond", "piece")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("numbers", "inputs", "lines", "values", "first", "reach", "gathered", "loads")
-        ),
+        *((name, ctypes.c_void_p) for name in ("inputs", "lines", "values", "first", "reach", "gathered", "loads")),
     )
 
 
@@ -277,7 +274,6 @@ def run_layer(
     """
     steps, samples, neurons = shape[0], shape[1], math.prod(shape[2:])
     sent = population.empty(shape, layout) if sent is None else sent
-    u, v = np.zeros((samples, neurons), np.int32), np.zeros((samples, neurons), np.int32)
     traces = [np.empty(sent.shape, np.int32) if traced else None for _ in range(2)]
     messages = [_messages(values, synapse) for synapse, values in inputs]
     if currents is None and not inputs:
@@ -309,29 +305,24 @@ def run_layer(
     first = piece * max((one.positions * one.groups for one in synapses), default=0) + 1
     loads = any(synapse.payload for synapse, _ in inputs)
     sizes = (
-        neurons, parts * (piece * neurons + WIDTHS[-1]), lines, lines if loads else 0, first, first if loads else 0,
+        parts * (piece * neurons + WIDTHS[-1]), lines, lines if loads else 0, first, first if loads else 0,
         gathered, gathered if loads else 0,
     )  # fmt: skip
     work = [np.empty(size, np.int32) for size in sizes]
-    more = None
-    if population.kind not in ("lif", "graded", "count"):
-        more = np.zeros((samples, 2, neurons), np.int32)
-    if more is not None and population.kind == "adaptive":
-        more[:, 0] = own[2].flat[0] if alike else each[2].ravel()
-    numbers = not population.binary
+    more, u, v = np.empty((2, neurons), np.int32), np.empty(neurons, np.int32), np.empty(neurons, np.int32)
+    counts = np.zeros(sent.shape[2:], np.int64)
+    ones = np.zeros_like(counts) if population.whole else None
     layer = _Layer(
         steps, samples, neurons, KINDS.index(population.kind), population.late, len(inputs), population.spiking, parts,
-        _type(sent, numbers), population.subtract, tuple(int(value.flat[0]) for value in own), tuple(map(_at, each)),
-        ctypes.addressof(synapses), _at(currents), _at(bias) if biased else None, *map(_at, (more, u, v, sent)),
-        *_strides(sent), *map(_at, traces), 0, 0, piece, *map(_at, work),
+        _type(sent, not population.binary), population.subtract, tuple(int(value.flat[0]) for value in own),
+        tuple(map(_at, each)), ctypes.addressof(synapses), _at(currents), _at(bias) if biased else None,
+        *map(_at, (more, u, v, sent)),
+        *_strides(sent), *map(_at, traces), _at(counts) if population.spiking else None, _at(ones), 0, 0, piece,
+        *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
     if layer.beyond:
         raise MessageBeyondType
-    counts = np.zeros(sent.shape[2:], np.int64)
-    ones: NDArray[np.int64] | None = None
-    if population.spiking:
-        counts, ones = count(sent, population.whole, numbers=numbers)
 
     def seen(values: NDArray[Any] | None, shape: Shape) -> NDArray[Any] | None:
         return None if values is None else in_program(values, layout, shape)

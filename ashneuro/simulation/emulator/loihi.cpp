@@ -5,6 +5,9 @@
 // nothing. Sums are exact: a block of weights fits 16 bits, and blocks add up in 32 bits. Decays need
 // no more than 32 bits either: |x|·keep >> 12 = (|x| >> 12)·keep + ((|x| & 4095)·keep >> 12).
 //
+// Samples run one after another, so that the state of their neurons stays in the first-level cache; each step
+// function is written once, for one neuron and for the sixteen that a register of AVX-512 holds.
+//
 // Messages that carry numbers have at most 16 bits, as Loihi's, and one byte where that holds them. A
 // product with them adds two lines at once, in 32 bits. Only changes may exceed 16 bits: they are added
 // in pieces of 15.
@@ -17,6 +20,9 @@
 #include <cstring>
 #ifdef __AVX2__
 #include <immintrin.h>
+#endif
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define SIXTEEN
 #endif
 
 extern "C" {
@@ -41,22 +47,22 @@ struct Layer {
     int32_t kind;  // of neurons, a Kind
     int32_t late;  // spikes reset v one step later
     int32_t connections, spiking, parts;  // parts: 2 if neurons have imaginary input, else 1
-    int32_t type;      // of what a neuron sends, a Type
+    int32_t type;      // of what a neuron sends, a Type: see choose_step for those of each kind
     int32_t subtract;  // from v at a spike; 0: a spike sets v to 0
     int32_t shared[7];         // keep_u, keep_v, threshold, own[4]: see the step functions
     const int32_t* each[7];    // [neurons] each, in place of the shared ones; or null
     const Synapse* synapses;
     const int32_t* currents;   // [steps][samples][parts][neurons], other input; or null
     const int32_t* bias;       // [neurons]; or null, unless parameters differ between neurons
-    int32_t* more;             // [samples][2][neurons]: further state, as u and v; or null
-    int32_t *u, *v;            // [samples][neurons]; state before and after the run
+    int32_t* more;             // [2][neurons]: further state, as u and v; or null
+    int32_t *u, *v;            // [neurons]: state of one sample
     void* sent;                // [steps][samples][neurons]: messages, or v of a read-out
     int64_t sent_step, sent_sample;  // messages from one step, or sample, to the next
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
+    int64_t *counts, *ones;      // [neurons]: of messages, and of those of 1 or −1, added to; or null
     int64_t active;              // neuron-steps, added to
-    int64_t beyond;              // set to 1 if the type does not hold a message: then what was sent is wrong
+    int64_t beyond;              // not 0 if the type does not hold a change: then what was sent is wrong
     int64_t piece;               // number of steps at once, for which the buffers below suffice
-    int32_t* numbers;            // [neurons]
     int32_t* inputs;             // [parts][piece · neurons + WIDEST]
     int32_t *lines, *values;     // [piece · most input lines + COPIED]
     int32_t *first, *reach;      // [piece · most positions · groups + 1]
@@ -72,7 +78,7 @@ constexpr int ROWS = 64;                // positions in a row that use the same 
 constexpr int COPIED = 16;              // lines copied at once
 constexpr int FEWEST = 8;               // multiples of weights in 16 bits that are worth widening
 
-// Of messages: spikes, which are 0 or 1, or numbers. Neurons compute numbers of 32 bits.
+// Of messages: spikes, which are 0 or 1, or numbers.
 enum Type { SPIKES, UINT8, INT8, INT16, INT32 };
 
 typedef int16_t Vector __attribute__((vector_size(64), aligned(2), may_alias));
@@ -330,23 +336,23 @@ template <int WIDTH> void add_values(const int16_t* weights, Events events, int3
 
 // Adds the weights of one chunk of outputs, at one position and step. Behind the last output the weights are 0,
 // so that its neighbour in memory stays as it is.
-template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16_t* weights, Events events, int32_t* __restrict__ inputs) {
+template <int WIDTH, bool FIRST> inline void add_weights(const Synapse& synapse, const int16_t* weights, Events events, int32_t* __restrict__ inputs) {
     // The exponent applies to the whole sum, not to blocks: a right shift rounds.
     const int32_t left = 1 << (synapse.exponent > 0 ? synapse.exponent : 0), right = synapse.exponent < 0 ? -synapse.exponent : 0;
     const int32_t n = events.count;
     if (synapse.type != SPIKES) {
         int32_t whole[WIDTH] = {};
         add_values<WIDTH>(weights, events, whole);
-        for (int j = 0; j < WIDTH; j++) inputs[j] += (whole[j] * left) >> right;
+        for (int j = 0; j < WIDTH; j++) inputs[j] = (FIRST ? 0 : inputs[j]) + ((whole[j] * left) >> right);
         return;
     }
     int16_t sums[WIDTH];
     if (n <= synapse.block) {
         add_lines<WIDTH>(weights, events.lines, n, sums);
         if (synapse.exponent == 0)
-            for (int j = 0; j < WIDTH; j++) inputs[j] += sums[j];
+            for (int j = 0; j < WIDTH; j++) inputs[j] = (FIRST ? 0 : inputs[j]) + sums[j];
         else
-            for (int j = 0; j < WIDTH; j++) inputs[j] += (sums[j] * left) >> right;
+            for (int j = 0; j < WIDTH; j++) inputs[j] = (FIRST ? 0 : inputs[j]) + ((sums[j] * left) >> right);
         return;
     }
     int32_t whole[WIDTH] = {};
@@ -354,11 +360,11 @@ template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16
         add_lines<WIDTH>(weights, events.lines + begin, n - begin < synapse.block ? n - begin : synapse.block, sums);
         for (int j = 0; j < WIDTH; j++) whole[j] += sums[j];
     }
-    for (int j = 0; j < WIDTH; j++) inputs[j] += (whole[j] * left) >> right;
+    for (int j = 0; j < WIDTH; j++) inputs[j] = (FIRST ? 0 : inputs[j]) + ((whole[j] * left) >> right);
 }
 
-// Adds the sums of one synapse, for one sample and a piece of the steps.
-template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, int64_t steps, int32_t* inputs) {
+// Adds the sums of one synapse, for one sample and a piece of the steps. first: they replace what was there.
+template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, int64_t steps, int32_t* inputs, bool first) {
     const int64_t rows = steps * synapse.out_positions, all = synapse.groups * synapse.outputs;
     for (int64_t begin = 0; begin < rows; begin += ROWS) {
         const int64_t count = rows - begin < ROWS ? rows - begin : ROWS;
@@ -367,12 +373,37 @@ template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, in
             Events events[ROWS];
             gather(layer, synapse, group, begin, count, events);
             for (int64_t output = 0; output < synapse.outputs; output += WIDTH, weights += synapse.taps * synapse.channels * WIDTH)
-                for (int64_t n = 0; n < count; n++)
-                    if (events[n].count)
-                        add_weights<WIDTH>(synapse, weights, events[n], inputs + (begin + n) * all + group * synapse.outputs + output);
+                for (int64_t n = 0; n < count; n++) {
+                    int32_t* const to = inputs + (begin + n) * all + group * synapse.outputs + output;
+                    if (first) add_weights<WIDTH, true>(synapse, weights, events[n], to);
+                    else if (events[n].count) add_weights<WIDTH, false>(synapse, weights, events[n], to);
+                }
         }
     }
 }
+
+// Neurons are computed sixteen at once where the processor can, or one by one; a function of V does both.
+template <class V> inline V load(const int32_t* from) {
+    V values;
+    memcpy(&values, from, sizeof values);
+    return values;
+}
+template <class V> inline void store(int32_t* to, V values) { memcpy(to, &values, sizeof values); }
+
+// Conditions: bool, or a bit of each neuron.
+inline bool above(int32_t a, int32_t b) { return a > b; }
+inline bool at_least(int32_t a, int32_t b) { return a >= b; }
+inline bool both(bool a, bool b) { return a & b; }
+inline bool nonzero(int32_t x) { return x != 0; }
+inline int32_t either(bool condition, int32_t a, int32_t b) { return condition ? a : b; }
+inline int32_t number(bool condition) { return condition; }
+inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
+inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
+inline int32_t shifted_left(int32_t x, int32_t bits) { return x << bits; }
+inline int32_t shifted_right(int32_t x, int32_t bits) { return x >> bits; }
+inline int32_t quotient(int32_t x, float reciprocal) { return int32_t(float(x) * reciprocal); }
+inline void send(uint8_t* to, bool condition) { *to = condition; }
+template <class Message> inline void send(Message* to, int32_t x) { *to = Message(x); }
 
 // x · keep / 4096, rounded toward zero: a negative product is raised by 4095 before it is rounded down. Those are
 // the upper 12 bits of x >> 12.
@@ -380,195 +411,259 @@ inline int32_t decayed(int32_t x, int32_t keep) {
     const int32_t high = x >> 12;
     return high * keep + (((x & 4095) * keep + int32_t(uint32_t(high) >> 20)) >> 12);
 }
+inline int32_t state_decayed(int32_t x, int32_t keep) { return decayed(x, keep); }
 
-inline int32_t saturated(int32_t v) { return v > STATE - 1 ? STATE - 1 : v < 1 - STATE ? 1 - STATE : v; }
+#ifdef SIXTEEN
+inline __mmask16 above(Wide a, Wide b) { return _mm512_cmpgt_epi32_mask(__m512i(a), __m512i(b)); }
+inline __mmask16 at_least(Wide a, Wide b) { return _mm512_cmpge_epi32_mask(__m512i(a), __m512i(b)); }
+inline __mmask16 both(__mmask16 a, __mmask16 b) { return a & b; }
+inline __mmask16 nonzero(Wide x) { return _mm512_test_epi32_mask(__m512i(x), __m512i(x)); }
+inline Wide either(__mmask16 condition, Wide a, Wide b) { return Wide(_mm512_mask_mov_epi32(__m512i(b), condition, __m512i(a))); }
+inline int32_t number(__mmask16 condition) { return __builtin_popcount(condition); }
+inline Wide smaller(Wide a, Wide b) { return Wide(_mm512_min_epi32(__m512i(a), __m512i(b))); }
+inline Wide larger(Wide a, Wide b) { return Wide(_mm512_max_epi32(__m512i(a), __m512i(b))); }
+inline Wide shifted_left(Wide x, Wide bits) { return Wide(_mm512_sllv_epi32(__m512i(x), __m512i(bits))); }
+inline Wide shifted_right(Wide x, Wide bits) { return Wide(_mm512_srav_epi32(__m512i(x), __m512i(bits))); }
+inline Wide quotient(Wide x, float reciprocal) {
+    return Wide(_mm512_cvttps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(__m512i(x)), _mm512_set1_ps(reciprocal))));
+}
+inline void send(uint8_t* to, __mmask16 condition) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_maskz_set1_epi8(condition, 1));
+}
+template <class Message> inline void send(Message* to, Wide x) {
+    if (sizeof(Message) == 1) _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(__m512i(x)));
+    else if (sizeof(Message) == 2) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(__m512i(x)));
+    else memcpy(to, &x, sizeof x);
+}
+inline Wide decayed(Wide x, Wide keep) {
+    const Wide high = x >> 12;
+    return high * keep + (((x & 4095) * keep + Wide(_mm512_srli_epi32(__m512i(high), 20))) >> 12);
+}
+// Of x within 24 bits: both factors fit 16 bits, and such products take half the time.
+inline Wide state_decayed(Wide x, Wide keep) {
+    const Wide high = x >> 12, factor = keep & 0xffff;
+    const Wide low = added(Wide(_mm512_srli_epi32(__m512i(high), 20)), Vector(x & 4095), factor) >> 12;
+    return added(low, Vector(high), factor);
+}
+#endif
 
-template <bool MEMORY> inline int32_t current(int32_t a, int32_t u, int32_t keep) {
-    const int32_t now = a * 64 + (MEMORY ? decayed(u, keep) : 0);
+// Runs body(V, first neuron, V& beyond) for all neurons. Returns the number of those for which it is true.
+template <class Body> inline int64_t each_neuron(Layer& layer, Body body) {
+    const int64_t neurons = layer.neurons;
+    int32_t count = 0, beyond = 0;
+    int64_t first = 0;
+#ifdef SIXTEEN
+    Wide wide = {};
+    for (; first + 16 <= neurons; first += 16) count += number(body(Wide{}, first, wide));
+    layer.beyond |= _mm512_reduce_or_epi32(__m512i(wide));
+#endif
+#pragma omp simd reduction(+ : count) reduction(| : beyond)
+    for (int64_t j = first; j < neurons; j++) count += number(body(int32_t{}, j, beyond));
+    layer.beyond |= beyond;
+    return count;
+}
+
+template <class V> inline V saturated(V v) { return smaller(larger(v, V{} + (1 - STATE)), V{} + (STATE - 1)); }
+
+template <bool MEMORY, class V> inline V current(V a, V u, V keep) {
+    const V now = MEMORY ? a * 64 + state_decayed(u, keep) : a * 64;
     return ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1);
 }
 
 // As in ashneuro/spiking/dynamics.py and message.py, which have the equations.
 enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH, TERNARY, GRADED, COUNT, CHANGE };
-enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT, SUBTRACT_EACH };
+enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT };
 enum Parameter { KEEP_U, KEEP_V, THRESHOLD, OWN };  // and its own
 
 // One step of a sample: the state of its neurons, and where what they send goes to.
 struct State {
     int32_t *u, *v, *more;
     const int32_t* inputs[2];  // the second of the imaginary part, if there is one
-    void* sent;  // spikes, or numbers of 32 bits
+    void* sent;  // spikes, or messages of the layer's type
 };
 
-// A parameter that all neurons share, or one of each. Two neurons are never one, so that loops vectorise.
+// A parameter that all neurons share, or one of each.
 template <bool EACH> struct Number {
-    const int32_t shared, *__restrict__ each;
+    const int32_t shared, *each;
     Number(const Layer& layer, int n) : shared(layer.shared[n]), each(layer.each[n]) {}
-    int32_t operator[](int64_t j) const { return EACH ? each[j] : shared; }
+    template <class V> V of(V, int64_t j) const { return EACH ? load<V>(each + j) : V{} + shared; }
 };
 
-// LIF: a threshold is the largest v that does not spike. Counts: own[0] is the largest.
-template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false> int64_t step(const Layer& layer, State state) {
+// LIF: a threshold is the largest v that does not spike.
+template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false> int64_t step(Layer& layer, const State& state) {
     constexpr bool LATE = RESET == LATE_TO_ZERO || RESET == LATE_SUBTRACT, SUBTRACTS = RESET == SUBTRACT || RESET == LATE_SUBTRACT;
-    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
-    int32_t *__restrict__ u = state.u, *__restrict__ v = state.v;
-    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(state.sent);
-    int32_t* __restrict__ numbers = static_cast<int32_t*>(state.sent);
-    int32_t* __restrict__ potentials = static_cast<int32_t*>(state.sent);
+    const int32_t *const inputs = state.inputs[0], *const biases = layer.bias;
+    int32_t *const us = state.u, *const vs = state.v, *const potentials = static_cast<int32_t*>(state.sent);
+    uint8_t* const spikes = static_cast<uint8_t*>(state.sent);
+    const Number<EACH> keep_u(layer, KEEP_U), keep_v(layer, KEEP_V);
+    const int32_t all = layer.shared[THRESHOLD], subtract = layer.subtract;
+    return each_neuron(layer, [&](auto one, int64_t j, auto&) {
+        using V = decltype(one);
+        const V a = load<V>(inputs + j), u = load<V>(us + j), v = load<V>(vs + j), bias = BIASED ? load<V>(biases + j) : V{};
+        const V threshold = V{} + all, now = current<MEMORY>(a, u, keep_u.of(one, j));
+        store(us + j, now);
+        V next = saturated(state_decayed(v, keep_v.of(one, j)) + now + bias);
+        if (LATE) next = either(above(v, threshold), SUBTRACTS ? next - subtract : V{}, next);  // spiked in the last step
+        const auto fired = above(next, threshold);
+        if (SPIKING) send(spikes + j, fired);
+        else store(potentials + j, next);
+        store(vs + j, SPIKING && !LATE ? either(fired, SUBTRACTS ? next - subtract : V{}, next) : next);
+        return nonzero(a | bias | u | v);
+    });
+}
+
+// LIF that sends the number of times that v crosses the threshold, at most own[0].
+template <bool MEMORY, bool BIASED, class Message, bool EACH = false> int64_t step_count(Layer& layer, const State& state) {
+    const int32_t *const inputs = state.inputs[0], *const biases = layer.bias;
+    int32_t *const us = state.u, *const vs = state.v;
+    Message* const counts = static_cast<Message*>(state.sent);
     const Number<EACH> keep_u(layer, KEEP_U), keep_v(layer, KEEP_V);
     const int32_t threshold = layer.shared[THRESHOLD], subtract = layer.subtract, most = layer.shared[OWN];
-    const float reciprocal = 1 / float(subtract);
-    int32_t awake = 0;
-#pragma omp simd reduction(+ : awake)
-    for (int64_t j = 0; j < layer.neurons; j++) {
-        const int32_t bias = BIASED ? biases[j] : 0;
-        awake += (a[j] | bias | u[j] | v[j]) != 0;
-        const int32_t now = current<MEMORY>(a[j], u[j], keep_u[j]);
-        u[j] = now;
-        const bool before = LATE && v[j] > threshold;  // spiked in the last step
-        int32_t next = saturated(decayed(v[j], keep_v[j]) + now + bias);
-        if (RESET == SUBTRACT_EACH) {
-            // Their number is above / subtract, rounded up. Whole numbers of 24 bits are exact as floats, so that
-            // a quotient up to 2^15 is off by one at most; larger ones are `most` anyway.
-            const int32_t above = next - threshold, quotient = int32_t(float(above) * reciprocal);
-            const int32_t near = quotient < most ? quotient : most, rest = above - near * subtract;
-            const int32_t all = near + (rest > 0) + (rest > subtract) - (rest <= -subtract);
-            const int32_t n = all > most ? most : all > 0 ? all : 0;
-            numbers[j] = n;
-            v[j] = next - n * subtract;
-        } else if (SPIKING) {
-            if (LATE) next = before ? (SUBTRACTS ? next - subtract : 0) : next;
-            const bool fired = next > threshold;
-            spikes[j] = fired;
-            v[j] = !LATE && fired ? (SUBTRACTS ? next - subtract : 0) : next;
-        } else {
-            potentials[j] = next;
-            v[j] = next;
-        }
-    }
-    return awake;
+    // The number is what lies above the threshold, over `subtract`, rounded up. Whole numbers of 24 bits are exact as
+    // floats, and the reciprocal is made smaller than it is by more than products round: a quotient up to 2^15 is that
+    // rounded down, or one less; of larger ones `most` is taken anyway.
+    const float reciprocal = 1 / float(subtract) * (1 - 1.0f / (1 << 22));
+    return each_neuron(layer, [&](auto one, int64_t j, auto&) {
+        using V = decltype(one);
+        const V a = load<V>(inputs + j), u = load<V>(us + j), v = load<V>(vs + j), bias = BIASED ? load<V>(biases + j) : V{};
+        const V now = current<MEMORY>(a, u, keep_u.of(one, j));
+        store(us + j, now);
+        const V next = saturated(state_decayed(v, keep_v.of(one, j)) + now + bias);
+        const V over = larger(next - threshold, V{}), near = smaller(quotient(over, reciprocal), V{} + most);
+        const V rest = over - near * subtract, up = either(above(rest, V{}), near + 1, near);
+        const V n = smaller(either(above(rest, V{} + subtract), near + 2, up), V{} + most);
+        send(counts + j, n);
+        store(vs + j, next - n * subtract);
+        return nonzero(a | bias | u | v);
+    });
 }
 
 // Neurons with further state that integrate u and v as LIF does. own: steps of refractory neurons; factors of
 // θ − θ_0 and r, and threshold_step of adaptive ones; threshold_below of ternary ones.
-template <Kind KIND, bool MEMORY, bool BIASED, bool EACH = false> int64_t step_further(const Layer& layer, State state) {
-    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
-    int32_t *__restrict__ u = state.u, *__restrict__ v = state.v, *__restrict__ more = state.more;
-    int32_t* __restrict__ again = more + layer.neurons;
-    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(state.sent);
-    int32_t* __restrict__ numbers = static_cast<int32_t*>(state.sent);
+template <Kind KIND, bool MEMORY, bool BIASED, bool EACH = false> int64_t step_further(Layer& layer, const State& state) {
+    const int32_t *const inputs = state.inputs[0], *const biases = layer.bias;
+    int32_t *const us = state.u, *const vs = state.v, *const more = state.more, *const again = more + layer.neurons;
+    uint8_t* const spikes = static_cast<uint8_t*>(state.sent);
+    int8_t* const numbers = static_cast<int8_t*>(state.sent);
     const Number<EACH> keep_u(layer, KEEP_U), keep_v(layer, KEEP_V), thresholds(layer, THRESHOLD);
     const Number<EACH> first(layer, OWN), second(layer, OWN + 1), third(layer, OWN + 2);
-    int32_t awake = 0;
-#pragma omp simd reduction(+ : awake)
-    for (int64_t j = 0; j < layer.neurons; j++) {
-        const int32_t bias = BIASED ? biases[j] : 0, threshold = thresholds[j];
-        const int32_t further = KIND == REFRACTORY ? more[j] : KIND == ADAPTIVE ? ((more[j] - threshold) | again[j]) : 0;
-        awake += (a[j] | bias | u[j] | v[j] | further) != 0;
-        const int32_t now = current<MEMORY>(a[j], u[j], keep_u[j]);
-        u[j] = now;
-        const int32_t next = saturated(decayed(v[j], keep_v[j]) + now + bias);
+    return each_neuron(layer, [&](auto one, int64_t j, auto&) {
+        using V = decltype(one);
+        const V a = load<V>(inputs + j), u = load<V>(us + j), v = load<V>(vs + j), bias = BIASED ? load<V>(biases + j) : V{};
+        const V threshold = thresholds.of(one, j), none = V{}, now = current<MEMORY>(a, u, keep_u.of(one, j));
+        V awake = a | bias | u | v;
+        store(us + j, now);
+        const V next = saturated(state_decayed(v, keep_v.of(one, j)) + now + bias);
         if (KIND == TERNARY) {
-            const bool above = next > threshold, below = next < -first[j];
-            numbers[j] = above - (below && !above);
-            v[j] = above || below ? 0 : next;
+            const auto over = above(next, threshold), below = above(none - first.of(one, j), next);
+            send(numbers + j, either(over, none + 1, either(below, none - 1, none)));
+            store(vs + j, either(over, none, either(below, none, next)));
         } else if (KIND == REFRACTORY) {
-            const int32_t held = more[j], kept = held > 0 ? v[j] : next;
-            const bool fired = kept > threshold;
-            spikes[j] = fired;
-            v[j] = fired ? 0 : kept;
-            more[j] = fired ? first[j] : held - (held > 0);
+            const V held = load<V>(more + j), kept = either(above(held, none), v, next);
+            const auto fired = above(kept, threshold);
+            awake |= held;
+            send(spikes + j, fired);
+            store(vs + j, either(fired, none, kept));
+            store(more + j, either(fired, first.of(one, j), either(above(held, none), held - 1, held)));
         } else {
-            const int32_t theta = decayed(more[j] - threshold, first[j]) + threshold, r = decayed(again[j], second[j]);
-            const bool fired = next - r >= theta;
-            spikes[j] = fired;
-            v[j] = next;
-            more[j] = theta + (fired ? third[j] : 0);
-            again[j] = r + (fired ? 2 * theta : 0);
+            const V raised = load<V>(more + j) - threshold, after = load<V>(again + j);
+            const V theta = decayed(raised, first.of(one, j)) + threshold, r = decayed(after, second.of(one, j));
+            const auto fired = at_least(next - r, theta);
+            awake |= raised | after;
+            send(spikes + j, fired);
+            store(vs + j, next);
+            store(more + j, either(fired, theta + third.of(one, j), theta));
+            store(again + j, either(fired, r + 2 * theta, r));
         }
-    }
-    return awake;
+        return nonzero(awake);
+    });
 }
 
 // Resonators: u is the imaginary part, own: sin, cos. There is no bias.
-template <Kind KIND, bool COMPLEX, bool EACH> int64_t step_resonator(const Layer& layer, State state) {
-    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ b = state.inputs[1];
-    int32_t *__restrict__ u = state.u, *__restrict__ v = state.v;
-    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(state.sent);
+template <Kind KIND, bool COMPLEX, bool EACH> int64_t step_resonator(Layer& layer, const State& state) {
+    const int32_t *const reals = state.inputs[0], *const imaginaries = state.inputs[1];
+    int32_t *const us = state.u, *const vs = state.v;
+    uint8_t* const spikes = static_cast<uint8_t*>(state.sent);
     const Number<EACH> thresholds(layer, THRESHOLD), sine(layer, OWN), cosine(layer, OWN + 1);
-    int32_t awake = 0;
-#pragma omp simd reduction(+ : awake)
-    for (int64_t j = 0; j < layer.neurons; j++) {
-        const int32_t threshold = thresholds[j], sin = sine[j], cos = cosine[j], y = COMPLEX ? b[j] : 0;
-        awake += (a[j] | y | u[j] | v[j]) != 0;
-        const int32_t real = saturated(decayed(v[j], cos) - decayed(u[j], sin) + a[j] * 64);
-        const int32_t imaginary = saturated(decayed(v[j], sin) + decayed(u[j], cos) + y * 64);
-        const bool fired = KIND == RESONATE ? (real >= threshold) & (imaginary >= 0) & (u[j] < 0) : imaginary >= threshold;
-        spikes[j] = fired;
-        v[j] = KIND == IZHIKEVICH && fired ? 0 : real;
-        u[j] = KIND == IZHIKEVICH && fired ? threshold - 1 : imaginary;
-    }
-    return awake;
+    return each_neuron(layer, [&](auto one, int64_t j, auto&) {
+        using V = decltype(one);
+        const V a = load<V>(reals + j), b = COMPLEX ? load<V>(imaginaries + j) : V{}, u = load<V>(us + j), v = load<V>(vs + j);
+        const V threshold = thresholds.of(one, j), sin = sine.of(one, j), cos = cosine.of(one, j), none = V{};
+        const V real = saturated(state_decayed(v, cos) - state_decayed(u, sin) + a * 64);
+        const V imaginary = saturated(state_decayed(v, sin) + state_decayed(u, cos) + b * 64);
+        const auto high = at_least(KIND == RESONATE ? real : imaginary, threshold);
+        const auto fired = KIND == RESONATE ? both(high, both(at_least(imaginary, none), above(none, u))) : high;
+        send(spikes + j, fired);
+        store(vs + j, KIND == IZHIKEVICH ? either(fired, none, real) : real);
+        store(us + j, KIND == IZHIKEVICH ? either(fired, threshold - 1, imaginary) : imaginary);
+        return nonzero(a | b | u | v);
+    });
 }
 
 // Stateless neurons that send values, at most own[0]. u is that of the step, for traces.
-template <bool BIASED> int64_t step_graded(const Layer& layer, State state) {
-    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
-    int32_t* __restrict__ u = state.u;
-    int32_t* __restrict__ values = static_cast<int32_t*>(state.sent);
+template <bool BIASED, class Message> int64_t step_graded(Layer& layer, const State& state) {
+    const int32_t *const inputs = state.inputs[0], *const biases = layer.bias;
+    int32_t* const us = state.u;
+    Message* const values = static_cast<Message*>(state.sent);
     const int32_t threshold = layer.shared[THRESHOLD], limit = layer.shared[OWN];
-    int32_t awake = 0;
-#pragma omp simd reduction(+ : awake)
-    for (int64_t j = 0; j < layer.neurons; j++) {
-        const int32_t bias = BIASED ? biases[j] : 0;
-        awake += (a[j] | bias) != 0;
-        const int32_t now = current<false>(a[j], 0, 0), v = saturated(now + bias);
-        u[j] = now;
-        const int32_t value = (v >> 6) < limit ? v >> 6 : limit;
-        values[j] = v > threshold && value > 0 ? value : 0;
-    }
-    return awake;
+    return each_neuron(layer, [&](auto one, int64_t j, auto&) {
+        using V = decltype(one);
+        const V a = load<V>(inputs + j), bias = BIASED ? load<V>(biases + j) : V{}, now = current<false>(a, a, a);
+        const V v = saturated(now + bias), value = larger(smaller(v >> 6, V{} + limit), V{});
+        store(us + j, now);
+        send(values + j, either(above(v, V{} + threshold), value, V{}));
+        return nonzero(a | bias);
+    });
 }
 
 // Neurons that send changes of v, or v itself where they are a read-out. keep_u: −1 where u is the sum of all
 // input, 0 where it is that of the step. own: the smallest sum that is not 0 in v; the largest v; bits that v is
 // rounded by; bits that a change is shifted by, to the right.
-template <bool SPIKING, bool CUMULATIVE, bool EACH> int64_t step_change(const Layer& layer, State state) {
-    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
-    int32_t *__restrict__ u = state.u, *__restrict__ v = state.v, *__restrict__ rest = state.more;
-    int32_t* __restrict__ errors = rest + layer.neurons;
-    int32_t* __restrict__ sent = static_cast<int32_t*>(state.sent);
+template <bool SPIKING, bool CUMULATIVE, class Message, bool EACH> int64_t step_change(Layer& layer, const State& state) {
+    const int32_t *const inputs = state.inputs[0], *const biases = layer.bias;
+    int32_t *const us = state.u, *const vs = state.v, *const rests = state.more, *const errors = rests + layer.neurons;
+    Message* const sent = static_cast<Message*>(state.sent);
     const Number<EACH> keep_u(layer, KEEP_U), thresholds(layer, THRESHOLD);
     const int32_t lowest = layer.shared[OWN], most = layer.shared[OWN + 1], rounded = layer.shared[OWN + 2], shift = layer.shared[OWN + 3];
     const int32_t half = rounded ? 1 << (rounded - 1) : 0, least = rounded ? 0 : INT32_MIN;
     const int32_t left = shift < 0 ? -shift : 0, right = shift > 0 ? shift : 0;
-    int32_t awake = 0;
-#pragma omp simd reduction(+ : awake)
-    for (int64_t j = 0; j < layer.neurons; j++) {
-        awake += (a[j] | biases[j] | u[j] | v[j] | rest[j] | (CUMULATIVE ? errors[j] : 0)) != 0;
-        u[j] = (u[j] & keep_u[j]) + a[j];
-        const int32_t sum = u[j] + biases[j], level = (sum + half) >> rounded;
-        const int32_t f = level > most ? most : level < least ? least : level, y = !SPIKING ? sum : sum < lowest ? 0 : f;
-        int32_t change = y;
-        if (SPIKING) {
-            const int32_t d = y - v[j] + rest[j], error = CUMULATIVE ? d + errors[j] : d;
-            const int32_t sign = error >> 31, size = (error ^ sign) - sign;
-            change = size >= thresholds[j] ? d : 0;
-            rest[j] = d - change;
-            if (CUMULATIVE) errors[j] = change ? 0 : error;
+    return each_neuron(layer, [&](auto one, int64_t j, auto& beyond) {
+        using V = decltype(one);
+        const V a = load<V>(inputs + j), bias = load<V>(biases + j), before = load<V>(us + j), v = load<V>(vs + j), none = V{};
+        const V u = (before & keep_u.of(one, j)) + a, sum = u + bias;
+        store(us + j, u);
+        if (!SPIKING) {
+            store(vs + j, sum);
+            send(sent + j, sum);
+            return nonzero(a | bias | before | v);
         }
-        v[j] = y;
-        sent[j] = SPIKING ? (change << left) >> right : change;
-    }
-    return awake;
+        const V rest = load<V>(rests + j), error = CUMULATIVE ? load<V>(errors + j) : none;
+        const V level = smaller(larger(shifted_right(sum + half, none + rounded), none + least), none + most);
+        const V y = either(above(none + lowest, sum), none, level), d = y - v + rest, whole = CUMULATIVE ? d + error : d;
+        const V sign = whole >> 31, size = (whole ^ sign) - sign;
+        const auto kept = above(thresholds.of(one, j), size);
+        const V change = either(kept, none, d), message = shifted_right(shifted_left(change, none + left), none + right);
+        store(rests + j, d - change);
+        if (CUMULATIVE) store(errors + j, either(nonzero(change), none, whole));
+        store(vs + j, y);
+        send(sent + j, message);
+        if (sizeof(Message) == 2) beyond |= ((message << 16) >> 16) ^ message;
+        return nonzero(a | bias | before | v | rest | error);
+    });
 }
 
-using Step = int64_t (*)(const Layer&, State);
+using Step = int64_t (*)(Layer&, const State&);
 
 template <bool SPIKING, Reset RESET> Step choose_lif(const Layer& layer) {
     if (layer.each[KEEP_U]) return step<true, true, SPIKING, RESET, true>;
     return layer.bias ? (layer.shared[KEEP_U] ? step<true, true, SPIKING, RESET> : step<false, true, SPIKING, RESET>)
                       : (layer.shared[KEEP_U] ? step<true, false, SPIKING, RESET> : step<false, false, SPIKING, RESET>);
+}
+
+template <class Message> Step choose_count(const Layer& layer) {
+    if (layer.each[KEEP_U]) return step_count<true, true, Message, true>;
+    return layer.bias ? (layer.shared[KEEP_U] ? step_count<true, true, Message> : step_count<false, true, Message>)
+                      : (layer.shared[KEEP_U] ? step_count<true, false, Message> : step_count<false, false, Message>);
 }
 
 template <Kind KIND> Step choose_further(const Layer& layer) {
@@ -582,9 +677,13 @@ template <Kind KIND> Step choose_resonator(const Layer& layer) {
     return layer.parts > 1 ? step_resonator<KIND, true, false> : step_resonator<KIND, false, false>;
 }
 
-template <bool EACH> Step choose_change(const Layer& layer) {
-    if (!layer.spiking) return step_change<false, false, EACH>;
-    return layer.late ? step_change<true, true, EACH> : step_change<true, false, EACH>;
+template <class Message> Step choose_graded(const Layer& layer) {
+    return layer.bias ? step_graded<true, Message> : step_graded<false, Message>;
+}
+
+template <class Message> Step choose_change(const Layer& layer) {
+    if (layer.late) return layer.each[KEEP_U] ? step_change<true, true, Message, true> : step_change<true, true, Message, false>;
+    return layer.each[KEEP_U] ? step_change<true, false, Message, true> : step_change<true, false, Message, false>;
 }
 
 Step choose_step(const Layer& layer) {
@@ -594,30 +693,15 @@ Step choose_step(const Layer& layer) {
         case TERNARY: return choose_further<TERNARY>(layer);
         case RESONATE: return choose_resonator<RESONATE>(layer);
         case IZHIKEVICH: return choose_resonator<IZHIKEVICH>(layer);
-        case GRADED: return layer.bias ? step_graded<true> : step_graded<false>;
-        case COUNT: return choose_lif<true, SUBTRACT_EACH>(layer);
-        case CHANGE: return layer.each[KEEP_U] ? choose_change<true>(layer) : choose_change<false>(layer);
+        case GRADED: return layer.type == UINT8 ? choose_graded<uint8_t>(layer) : choose_graded<int16_t>(layer);
+        case COUNT: return layer.type == UINT8 ? choose_count<uint8_t>(layer) : choose_count<int16_t>(layer);
+        case CHANGE:
+            if (layer.spiking) return layer.type == INT16 ? choose_change<int16_t>(layer) : choose_change<int32_t>(layer);
+            return layer.each[KEEP_U] ? step_change<false, false, int32_t, true> : step_change<false, false, int32_t, false>;
     }
     if (!layer.spiking) return choose_lif<false, TO_ZERO>(layer);
     if (layer.late) return layer.subtract ? choose_lif<true, LATE_SUBTRACT>(layer) : choose_lif<true, LATE_TO_ZERO>(layer);
     return layer.subtract ? choose_lif<true, SUBTRACT>(layer) : choose_lif<true, TO_ZERO>(layer);
-}
-
-// Writes numbers as messages. Returns true if one does not fit.
-template <class Message> bool write(const int32_t* numbers, void* sent, int64_t n) {
-    Message* __restrict__ to = static_cast<Message*>(sent);
-    int32_t lost = 0;
-#pragma omp simd reduction(| : lost)
-    for (int64_t j = 0; j < n; j++) {
-        const Message message = Message(numbers[j]);
-        to[j] = message;
-        lost |= numbers[j] ^ message;
-    }
-    return lost != 0;
-}
-
-bool write(Type type, const int32_t* numbers, void* sent, int64_t n) {
-    return type == UINT8 ? write<uint8_t>(numbers, sent, n) : type == INT8 ? write<int8_t>(numbers, sent, n) : write<int16_t>(numbers, sent, n);
 }
 
 int64_t bytes(int32_t type) { return type == INT32 ? 4 : type == INT16 ? 2 : 1; }
@@ -658,27 +742,62 @@ template <bool NUMBERS, class Message> void count_messages(const void* given, co
     }
 }
 
+// size: messages from one step, or sample, to the next; steps, samples, neurons.
+void count_all(const void* sent, int64_t type, const int64_t* size, int64_t* counts, int64_t* ones) {
+    switch (type) {
+        case SPIKES: return count_messages<false, uint8_t>(sent, size, counts, ones);
+        case UINT8: return count_messages<true, uint8_t>(sent, size, counts, ones);
+        case INT8: return count_messages<true, int8_t>(sent, size, counts, ones);
+        case INT16: return count_messages<true, int16_t>(sent, size, counts, ones);
+        default: return count_messages<true, int32_t>(sent, size, counts, ones);
+    }
+}
+
+// Neurons at rest.
+void reset(const Layer& layer) {
+    const int64_t n = layer.neurons;
+    memset(layer.u, 0, sizeof(int32_t) * n);
+    memset(layer.v, 0, sizeof(int32_t) * n);
+    if (!layer.more) return;
+    memset(layer.more, 0, sizeof(int32_t) * 2 * n);
+    for (int64_t j = 0; layer.kind == ADAPTIVE && j < n; j++) layer.more[j] = layer.each[THRESHOLD] ? layer.each[THRESHOLD][j] : layer.shared[THRESHOLD];
+}
+
+// Adds up what arrives in steps `begin` to `end` of a sample: parts[…][steps][neurons].
+void arrive(const Layer& layer, int64_t sample, int64_t begin, int64_t end, int32_t* const* parts) {
+    bool filled[2] = {false, false};
+    const int64_t steps = end - begin;
+    for (int c = 0; c < layer.connections; c++) {
+        const Synapse& synapse = layer.synapses[c];
+        const int part = synapse.imaginary;
+        // Chunks without padding cover all neurons, so that the first ones replace what was there.
+        const bool first = !filled[part] && synapse.outputs % synapse.width == 0;
+        if (!filled[part] && !first) memset(parts[part], 0, sizeof(int32_t) * steps * layer.neurons);
+        filled[part] = true;
+        find(layer, synapse, sample, begin, end);
+        auto add = synapse.width == LANES ? connect<LANES> : synapse.width == 2 * LANES ? connect<2 * LANES> : connect<WIDEST>;
+        add(layer, synapse, steps, parts[part], first);
+    }
+    for (int part = 0; layer.connections && part < layer.parts; part++)
+        if (!filled[part]) memset(parts[part], 0, sizeof(int32_t) * steps * layer.neurons);
+}
+
 }  // namespace
 
 extern "C" {
 
 void run(Layer* given) {
     Layer& layer = *given;
-    const int64_t n = layer.neurons, step_size = layer.samples * n;
+    const int64_t n = layer.neurons, step_size = layer.samples * n, size = bytes(layer.type);
     const Step one = choose_step(layer);
-    const bool direct = layer.type == SPIKES || layer.type == INT32;
     int32_t* const parts[2] = {layer.inputs, layer.inputs + layer.piece * n + WIDEST};
+    State state = {layer.u, layer.v, layer.more, {}, nullptr};
     for (int64_t sample = 0; sample < layer.samples; sample++) {
-        State state = {layer.u + sample * n, layer.v + sample * n, layer.more ? layer.more + 2 * sample * n : nullptr, {}, nullptr};
+        reset(layer);
         for (int64_t begin = 0; begin < layer.steps && !layer.beyond; begin += layer.piece) {
             const int64_t end = begin + layer.piece < layer.steps ? begin + layer.piece : layer.steps;
-            for (int part = 0; layer.connections && part < layer.parts; part++) memset(parts[part], 0, sizeof(int32_t) * (end - begin) * n);
-            for (int c = 0; c < layer.connections; c++) {
-                const Synapse& synapse = layer.synapses[c];
-                find(layer, synapse, sample, begin, end);
-                auto add = synapse.width == LANES ? connect<LANES> : synapse.width == 2 * LANES ? connect<2 * LANES> : connect<WIDEST>;
-                add(layer, synapse, end - begin, parts[synapse.imaginary]);
-            }
+            char* const sent = static_cast<char*>(layer.sent) + sample * layer.sent_sample * size;
+            arrive(layer, sample, begin, end, parts);
             for (int64_t t = begin; t < end; t++) {
                 const int64_t offset = t * step_size + sample * n;
                 for (int part = 0; part < layer.parts; part++) {
@@ -688,25 +807,16 @@ void run(Layer* given) {
                         for (int64_t j = 0; j < n; j++) sums[j] += others[j];
                     state.inputs[part] = layer.connections ? sums : others;
                 }
-                void* sent = static_cast<char*>(layer.sent) + (t * layer.sent_step + sample * layer.sent_sample) * bytes(layer.type);
-                state.sent = direct ? sent : layer.numbers;
+                state.sent = sent + t * layer.sent_step * size;
                 layer.active += one(layer, state);
-                if (!direct && write(Type(layer.type), layer.numbers, sent, n)) layer.beyond = 1;
                 if (layer.trace_u) memcpy(layer.trace_u + offset, state.u, sizeof(int32_t) * n);
                 if (layer.trace_v) memcpy(layer.trace_v + offset, state.v, sizeof(int32_t) * n);
             }
+            const int64_t rows[5] = {layer.sent_step, layer.sent_sample, end - begin, 1, n};
+            if (layer.counts) count_all(sent + begin * layer.sent_step * size, layer.type, rows, layer.counts, layer.ones);
         }
     }
 }
 
-// size: messages from one step, or sample, to the next; steps, samples, neurons.
-void count(const void* sent, int64_t type, const int64_t* size, int64_t* counts, int64_t* ones) {
-    switch (type) {
-        case SPIKES: return count_messages<false, uint8_t>(sent, size, counts, ones);
-        case UINT8: return count_messages<true, uint8_t>(sent, size, counts, ones);
-        case INT8: return count_messages<true, int8_t>(sent, size, counts, ones);
-        case INT16: return count_messages<true, int16_t>(sent, size, counts, ones);
-        default: return count_messages<true, int32_t>(sent, size, counts, ones);
-    }
-}
+void count(const void* sent, int64_t type, const int64_t* size, int64_t* counts, int64_t* ones) { count_all(sent, type, size, counts, ones); }
 }

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +80,9 @@ def run_program(
     """
     checked = check_inputs(program.inputs, program.timesteps, inputs)
     library = arrays(backend, device)
-    loaded = _LoadedProgram(program, library, float_type)
     timesteps, samples = next(iter(checked.values())).shape[:2]
 
-    def attempt() -> tuple[SpikeRecord, dict[str, NDArray[Any]]]:
+    def attempt(loaded: _LoadedProgram) -> tuple[SpikeRecord, dict[str, NDArray[Any]]]:
         # Compiled layers write what is kept where it stays, over all chunks.
         kept = loaded.empty(timesteps, samples, rasters)
         record = run_chunks(
@@ -94,26 +95,34 @@ def run_program(
         )
         return record, kept
 
+    loaded = _load(program, library, float_type)
     try:
-        record, kept = attempt()
+        record, kept = attempt(loaded)
     except backend_native.MessageBeyondType:
-        loaded.widen()
-        record, kept = attempt()
+        loaded = loaded.widened()
+        record, kept = attempt(loaded)
     filled = {name: loaded.filled(record.layers[name], name, sent) for name, sent in kept.items()}
     return replace(record, layers={**record.layers, **filled})
 
 
 class _LoadedProgram:
-    """A program with its weights and parameters as arrays of one library."""
+    """A program with its weights and parameters as arrays of one library.
 
-    def __init__(self, program: Program, library: Arrays, float_type: FloatType) -> None:
-        self.program, self._library = program, library
+    It does not keep the program alive.
+    """
+
+    def __init__(self, program: Program, library: Arrays, float_type: FloatType, compiled: bool) -> None:
+        self._library, self._precision, self._ports = library, program.precision, program.inputs
         self._integer = program.precision == "integer"
         if self._integer:
             _check_numbers(program)
         self._kind = "int32" if self._integer else float_type
         self._blocks = blocks(program)
-        compiled = self._integer and library.on_cpu and backend_native.enabled()
+        self._layers = {layer.name: layer for layer in program.layers}
+        self._lags = {
+            layer.name: tuple(program.lag(layer, connection) for connection in layer.connections)
+            for layer in program.layers
+        }
         loops = {layer.name for block in self._blocks if is_recurrent(block) for layer in block}
         kernel = library.integer_kernel() if self._integer else None
         self._compiled: dict[str, backend_native.EventInputs] = {}  # by layer
@@ -129,7 +138,7 @@ class _LoadedProgram:
             known = CompiledNeurons.of(made, library.get(made.bias)) if compiled and layer.name not in loops else None
             if known is not None:
                 self._neurons[layer.name] = known
-                self._compiled[layer.name] = self._event_inputs(layer, ports)
+                self._compiled[layer.name] = _event_inputs(program, layer, ports)
             worst = 0
             for index, connection in enumerate(layer.connections):
                 kind = float_type
@@ -150,27 +159,18 @@ class _LoadedProgram:
                     "export with a smaller scale or a smaller weight exponent",
                 )
 
-    def widen(self) -> None:
-        """Give changes arrays of 32 bits."""
-        for name, neurons in self._neurons.items():
-            if neurons.kind == "change":
-                self._neurons[name] = replace(neurons, message=np.int32)
-
-    def _event_inputs(self, layer: Layer, ports: Mapping[str, InputPort]) -> backend_native.EventInputs:
-        """Return the compiled synapses of ``layer``: those from spikes and other messages."""
-        program, lags, payloads = self.program, {}, []
-        for index, connection in enumerate(layer.connections):
-            binary, port = _binary(program, connection), connection.source in ports
-            # The library holds sums beyond 32 bits, and multiplies dense input faster.
-            fits = not port and _largest_sum(connection, ports, program) < EXACT_INT32
-            if connection.synapse is not None and (binary or fits):
-                lags[index] = program.lag(layer, connection)
-                payloads += [] if binary else [index]
-        return backend_native.EventInputs.of(layer, lags, payloads)
+    def widened(self) -> _LoadedProgram:
+        """Return the same program with arrays of 32 bits for changes."""
+        wide = copy(self)
+        wide._neurons = {
+            name: replace(neurons, message=np.int32) if neurons.kind == "change" else neurons
+            for name, neurons in self._neurons.items()
+        }
+        return wide
 
     def empty(self, timesteps: int, samples: int, rasters: Collection[str]) -> dict[str, NDArray[Any]]:
         """Return arrays for what compiled layers send, of those layers whose raster is kept."""
-        kept = [layer for layer in self.program.layers if layer.name in rasters or not layer.neuron.spiking]
+        kept = [layer for layer in self._layers.values() if layer.name in rasters or not layer.neuron.spiking]
         return {
             layer.name: self._neurons[layer.name].empty(
                 (timesteps, samples, *layer.shape), self._compiled[layer.name].layout
@@ -181,8 +181,8 @@ class _LoadedProgram:
 
     def filled(self, activity: Activity, name: str, sent: NDArray[Any]) -> Activity:
         """Return the activity of a compiled layer with the filled array of `empty`."""
-        layer, layout = self.program.layer(name), self._compiled[name].layout
-        units = None if layer.neuron.binary else Units.of(layer, self.program.precision)
+        layer, layout = self._layers[name], self._compiled[name].layout
+        units = None if layer.neuron.binary else Units.of(layer, self._precision)
         sent = backend_native.in_program(sent, layout, (*sent.shape[:2], *layer.shape))
         return replace(activity, sent=sent, units=units)
 
@@ -198,8 +198,7 @@ class _LoadedProgram:
         Args:
             into: parts of the arrays of `empty`, for these samples.
         """
-        program = self.program
-        encoded = {port.name: self._encode(port, inputs[port.name]) for port in program.inputs}
+        encoded = {port.name: self._encode(port, inputs[port.name]) for port in self._ports}
         sent = {name: self._enter(values) for name, values in encoded.items()}
         timesteps, samples = next(iter(encoded.values())).shape[:2]
         layers: dict[str, Activity] = {}
@@ -219,7 +218,7 @@ class _LoadedProgram:
                 layers[layer.name] = self._traced(activity, states[layer.name]) if layer.name in traces else activity
         return SpikeRecord(
             "loihi" if self._integer else "torch",
-            program.precision,
+            self._precision,
             timesteps,
             samples,
             layers,
@@ -233,7 +232,7 @@ class _LoadedProgram:
     def _encode(self, port: InputPort, values: NDArray[Any]) -> NDArray[Any]:
         if self._integer and port.coding == "spikes":
             return values.astype(np.uint8, copy=False)  # `check_inputs` has made sure of 0 and 1
-        return encode(port, values, self.program.precision).astype(self._kind, copy=False)
+        return encode(port, values, self._precision).astype(self._kind, copy=False)
 
     def _enter(self, values: NDArray[Any]) -> Any:
         # Bits may be in the caller's array, of any strides; other values are in a new one.
@@ -270,15 +269,10 @@ class _LoadedProgram:
             for index, synapse in compiled.synapses.items()
         ]
         shape = (timesteps, samples, *layer.shape)
-        others = [one for index, one in enumerate(layer.connections) if index not in compiled.synapses]
-        currents = None
-        if (
-            len(others) == 1
-            and others[0].synapse is None
-            and not self.program.lag(layer, others[0])
-            and not others[0].imaginary
-        ):
-            currents = self._numpy(sent[others[0].source]).astype(np.int32, copy=False).reshape(shape)
+        others = [index for index in range(len(layer.connections)) if index not in compiled.synapses]
+        currents, only = None, layer.connections[others[0]] if len(others) == 1 else None
+        if only and only.synapse is None and not self._lags[layer.name][others[0]] and not only.imaginary:
+            currents = self._numpy(sent[only.source]).astype(np.int32, copy=False).reshape(shape)
         elif others:
             currents = self._library.get(self._current(layer, sent, set(), timesteps, samples))
         ran = backend_native.run_layer(neurons, shape, currents, given, compiled.layout, traced, into)
@@ -294,7 +288,7 @@ class _LoadedProgram:
         shape = (timesteps, samples, *layer.shape)
         total = self._library.zeros((timesteps, samples, 2, *layer.shape), self._kind) if layer.complex_input else None
         for index, connection in enumerate(layer.connections):
-            lag = self.program.lag(layer, connection)
+            lag = self._lags[layer.name][index]
             if connection.source in inside or lag >= timesteps or index in self._compiled_connections(layer):
                 continue
             arriving = self._apply(layer, index, connection, sent[connection.source][: timesteps - lag])
@@ -346,7 +340,7 @@ class _LoadedProgram:
             for layer in block:
                 name, now = layer.name, currents[layer.name][t : t + 1]
                 for index, connection in enumerate(layer.connections):
-                    lag = self.program.lag(layer, connection)
+                    lag = self._lags[layer.name][index]
                     if connection.source in inside and lag <= t:
                         values = sent[connection.source][t - lag : t - lag + 1]
                         into = _part(layer, connection, now)
@@ -362,7 +356,7 @@ class _LoadedProgram:
         return replace(activity, u=u, v=v)
 
     def _activity(self, layer: Layer, sent: Any, active: int, keep: bool) -> Activity:
-        units = Units.of(layer, self.program.precision)
+        units = Units.of(layer, self._precision)
         if not layer.neuron.spiking:
             values, none = self._library.get(sent), np.zeros(layer.shape, np.int64)
             return Activity(none, active, values, binary=False, read_out=True, units=units)
@@ -373,6 +367,39 @@ class _LoadedProgram:
         counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
         raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
         return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
+
+
+# Of integer programs on a CPU, by library and whether layers are compiled: the batches of a data
+# set run one by one.
+_LOADED: WeakKeyDictionary[Program, dict[tuple[type[Arrays], bool], _LoadedProgram]] = WeakKeyDictionary()
+
+
+def _load(program: Program, library: Arrays, float_type: FloatType) -> _LoadedProgram:
+    """Return ``program`` for ``library``; an integer program is made ready for a CPU once.
+
+    Raises:
+        GraphError: it has numbers or delays that cannot be computed.
+    """
+    if program.precision != "integer" or not library.on_cpu:
+        return _LoadedProgram(program, library, float_type, compiled=False)
+    compiled = backend_native.enabled()
+    known = _LOADED.setdefault(program, {})
+    if (type(library), compiled) not in known:
+        known[type(library), compiled] = _LoadedProgram(program, library, float_type, compiled)
+    return known[type(library), compiled]
+
+
+def _event_inputs(program: Program, layer: Layer, ports: Mapping[str, InputPort]) -> backend_native.EventInputs:
+    """Return the compiled synapses of ``layer``: those from spikes and other messages."""
+    lags, payloads = {}, []
+    for index, connection in enumerate(layer.connections):
+        binary, port = _binary(program, connection), connection.source in ports
+        # The library holds sums beyond 32 bits, and multiplies dense input faster.
+        fits = not port and _largest_sum(connection, ports, program) < EXACT_INT32
+        if connection.synapse is not None and (binary or fits):
+            lags[index] = program.lag(layer, connection)
+            payloads += [] if binary else [index]
+    return backend_native.EventInputs.of(layer, lags, payloads)
 
 
 def _part(layer: Layer, connection: Connection | None, values: Any) -> Any:

@@ -1,8 +1,13 @@
+import gc
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ashneuro.errors import ConfigError, DataError, GraphError
 from ashneuro.program.program import InputPort, Layer, Neuron
+from ashneuro.simulation.emulator import run_program as module
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import check_inputs
 from ashneuro.simulation.units import read_out
@@ -50,6 +55,37 @@ def test_program_equals_reference(net, precision, backend, seed):
     record = run_program(program, x, rasters=names(program), backend=backend)
     expect_equal(program, record, x)
     assert (record.source, record.timesteps, record.samples) == ("loihi" if precision == "integer" else "torch", 7, 3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_integer_program_is_made_ready_once(backend, monkeypatch):
+    made, population = [], module.population
+    monkeypatch.setattr(
+        module, "population", lambda layer, *given: made.append(layer.name) or population(layer, *given)
+    )
+    random, program = nets.conv_net(3, "integer")
+    x = random.inputs(program.inputs[0], 7, 3)
+    first, again = (run_program(program, x, rasters=names(program), backend=backend) for _ in range(2))
+    assert made == names(program)
+    for name in names(program):
+        np.testing.assert_array_equal(first.layers[name].raster, again.layers[name].raster)
+    # Of other weights is another program.
+    *others, layer = program.layers
+    connection = layer.connections[0]
+    silent = replace(connection, synapse=replace(connection.synapse, weight=connection.synapse.weight * 0))
+    changed = replace(program, layers=(*others, replace(layer, connections=(silent,))))
+    other = run_program(changed, x, rasters=names(program), backend=backend)
+    assert made == names(program) * 2
+    assert (other.layers[layer.name].raster != first.layers[layer.name].raster).any()
+
+
+def test_a_program_that_ran_is_freed():
+    random, program = nets.conv_net(3, "integer")
+    run_program(program, random.inputs(program.inputs[0], 7, 3), backend="numpy")
+    seen = weakref.ref(program)
+    del program
+    gc.collect()
+    assert seen() is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
