@@ -94,6 +94,12 @@ class _Population:
     nir: tuple[str, ...]
 
     @property
+    def alike(self) -> bool:
+        """True if all neurons have one threshold, in units of their gain."""
+        threshold = self.neuron.v_threshold
+        return not self.neuron.scale_free or bool((threshold == np.min(threshold)).all())
+
+    @property
     def lags(self) -> tuple[int, ...]:
         """Sample steps between each source and this layer: at least 1 where it feeds itself."""
         return tuple(max(term.lag, 1) if term.source == self.name else term.lag for term in self.terms)
@@ -196,7 +202,8 @@ def _read_out(wiring: Wiring, name: str, total: LinearSum, summed: Filter | None
 def _ports(wiring: Wiring, populations: Sequence[_Population], contract: Contract) -> tuple[InputPort, ...]:
     """Return the ports of the inputs in use.
 
-    An analog input is ``"current"`` if none of its paths has weights, else ``"graded"``.
+    An analog input is ``"current"`` if none of its paths has weights, else ``"graded"``. It passes
+    weights of 1 into neurons whose thresholds differ: integers have no other place for it.
     """
     ports = []
     for name in wiring.named("input"):
@@ -204,7 +211,7 @@ def _ports(wiring: Wiring, populations: Sequence[_Population], contract: Contrac
         shape = wiring.in_shapes[name]
         if not uses or shape is None:
             continue
-        direct = all(term.synapse is None and population.gain is None for population, term in uses)
+        direct = all(term.synapse is None and population.gain is None and population.alike for population, term in uses)
         analog: Literal["current", "graded"] = "current" if direct else "graded"
         ports.append(InputPort(name, shape, "spikes" if contract.input_coding == "spikes" else analog))
     if any(term.source == ALWAYS_ON for population in populations for term in population.terms):

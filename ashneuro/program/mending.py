@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ashneuro.program.primitives import PARAMETERS, READ_OUT, SPIKING
+from ashneuro.program.primitives import PARAMETERS, READ_OUT, SPIKING, WHOLE_PARAMETERS
 from ashneuro.program.program import Shape
 from ashneuro.program.shapes import (
     ELEMENTWISE,
@@ -46,13 +46,51 @@ class Mending:
     what: str
 
 
+def with_arrays(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """Return ``graph`` with numpy's arrays in place of tensors, and of other libraries' arrays."""
+    nodes = {name: _with_arrays(node) for name, node in graph.nodes.items()}
+    if all(nodes[name] is node for name, node in graph.nodes.items()):
+        return graph
+    changed = copy.copy(graph)
+    changed.nodes = nodes
+    return changed
+
+
+def _with_arrays(node: Any) -> Any:
+    if isinstance(node, nir.NIRGraph):
+        return with_arrays(node)
+    names = (*PARAMETERS.get(type(node), ()), *WHOLE_PARAMETERS.get(type(node), ()))
+    foreign = {name: value for name in names if hasattr(value := getattr(node, name, None), "__array__")}
+    arrays = {
+        name: _plain_array(value) for name, value in foreign.items() if not isinstance(value, np.ndarray | np.generic)
+    }
+    if not arrays:
+        return node
+    changed = copy.copy(node)
+    for name, array in arrays.items():
+        setattr(changed, name, array)
+    return changed
+
+
+def _plain_array(value: Any) -> Any:
+    """Return a tensor, or another library's array, as numpy's; ``value`` if it cannot be one."""
+    if hasattr(value, "detach"):  # a tensor that needs a gradient, or lies on a GPU
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() and value.dtype.itemsize < 4 else value
+    try:
+        array = np.asarray(value)
+        return array.astype(np.float32) if array.dtype.kind == "V" else array  # bfloat16 of JAX
+    except (ValueError, TypeError, RuntimeError):
+        return value
+
+
 def with_ends(graph: nir.NIRGraph, prefix: str = "") -> tuple[nir.NIRGraph, list[Mending]]:
     """Return ``graph`` with an Input and an Output, where one is missing and its place is clear.
 
     An Input is missing if there is none and a single node has no edge to it; Outputs are missing if
     there is none, and follow every node without an edge from it. A loop counts as its only neuron.
     An edge may already name the missing node. Nested graphs likewise, where edges from the outside
-    need a single Output.
+    need a single Output. Leading axes of -1 that an Input or Output states are left out.
     """
     made: list[Mending] = []
     nodes = dict(graph.nodes)
@@ -60,6 +98,11 @@ def with_ends(graph: nir.NIRGraph, prefix: str = "") -> tuple[nir.NIRGraph, list
         if isinstance(node, nir.NIRGraph):
             nodes[name], inner = with_ends(node, f"{prefix}{name}.")
             made += inner
+        elif isinstance(node, PORTS) and (shape := _without_open_axes(node)):
+            nodes[name] = copy.copy(node)
+            _set_types(nodes[name], shape, shape)
+            text = "×".join(map(str, shape))
+            made.append(Mending(prefix + name, f"a leading axis of any size (-1) left out: its shape is {text}"))
     edges = [(str(a), str(b)) for a, b in graph.edges]
     names = dict.fromkeys([*nodes, *(name for edge in edges for name in edge)])
     kinds = {type(node) for node in nodes.values()}
@@ -85,6 +128,20 @@ def with_ends(graph: nir.NIRGraph, prefix: str = "") -> tuple[nir.NIRGraph, list
     mended = copy.copy(graph)
     mended.nodes, mended.edges = nodes, edges
     return mended, made
+
+
+def _without_open_axes(port: nir.Input | nir.Output) -> Shape | None:
+    """Return the shape of a port behind leading axes of -1, a batch of any size; ``None`` if it has
+    none.
+    """
+    try:
+        shape = stated_shape(port)
+    except (ValueError, TypeError, OverflowError):  # a rule reports it
+        return None
+    rest = shape
+    while rest and rest[0] == -1:
+        rest = rest[1:]
+    return rest if rest != shape and rest else None
 
 
 def _dead_ends(nodes: Mapping[str, Any], names: Iterable[str], edges: Edges) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ashneuro.errors import BundleError, GraphError
 from ashneuro.files import replace_file, require_regular
-from ashneuro.program.foreign import NIR_EXPORT, foreign_file, instead_of
+from ashneuro.program.foreign import foreign_file, instead_of, kind_of_file
 from ashneuro.program.hdf5 import DAMAGE, open_hdf5
 from ashneuro.program.primitives import PARAMETERS, PRIMITIVES, READ_OUT, SPIKING, WHOLE_PARAMETERS
 from ashneuro.program.rules.finding import require
@@ -135,8 +135,9 @@ def _entries(path: Path) -> Any:
         with open_hdf5(path) as file:
             if "node" not in file:
                 holds = ", ".join(map(repr, file)) or "nothing"
-                why = f"it is HDF5 but has no group 'node'; it holds {holds}"
-                raise GraphError(f"{path} is not a NIR file", why, NIR_EXPORT)
+                wanted, group, export = kind_of_file(path)
+                why = f"it is HDF5 but has no group {group!r}; it holds {holds}"
+                raise GraphError(f"{path} is not {wanted}", why, export)
             return nir.serialization.hdf2dict(file["node"])
     except DAMAGE as error:
         raise GraphError(f"{path} is damaged", f"HDF5 says: {error}", "export or copy the file again") from error

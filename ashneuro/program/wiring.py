@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
-from ashneuro.program.mending import Mending, mend_shapes, with_ends
+from ashneuro.program.mending import Mending, mend_shapes, with_arrays, with_ends
 from ashneuro.program.primitives import LINEAR, PARAMETERS, READ_OUT, SCALARS, SPIKING, WHOLE_PARAMETERS
 from ashneuro.program.program import Shape
 from ashneuro.spiking.contract import PREFIX, Contract, plain, read_contract
@@ -266,7 +266,7 @@ def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
     """
     if isinstance(graph, Wiring):
         return graph
-    ended, mended = with_ends(graph)
+    ended, mended = with_ends(with_arrays(graph))
     flat = _Flat()
     _open(ended, "", flat)
     edges = Counter(flat.edges)

@@ -1,5 +1,7 @@
 """Messages on files that are neither NIR nor netx, and on nodes that are no primitives."""
 
+import codecs
+
 import h5py
 import nir
 import numpy as np
@@ -18,6 +20,16 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c
 
 CONTENTS = [
     (LFS, "pointer of Git LFS", "git lfs pull"),
+    (codecs.BOM_UTF8 + LFS, "pointer of Git LFS", "git lfs pull"),
+    (LFS.decode().encode("utf-16"), "pointer of Git LFS", "git lfs pull"),
+    (b"\r\n" + LFS, "pointer of Git LFS", "git lfs pull"),
+    (b"version https://hawser.github.com/spec/v1\n", "pointer of Git LFS", "git lfs pull"),
+    (b" \n\n", "it is empty", "download it again"),
+    (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "answer of a server", "download it again"),
+    (b"404: Not Found", "answer of a server", "download it again"),
+    (b"net.nir" + bytes(250) + b"ustar", "a tar archive", "tar xf it"),
+    (b"BZh91AY", "compressed with bzip2", "bunzip2 it"),
+    (b"\xfd7zXZ\x00", "compressed with xz", "unxz it"),
     (b"/annex/objects/MD5E-s92--2df.nir\n", "pointer of git-annex", "git annex get"),
     (b"../.git/annex/objects/x/MD5E-s92--2df.nir\n", "pointer of git-annex", "git annex get"),
     (b"", "it is empty", "download it again"),
@@ -49,8 +61,13 @@ def test_other_hdf5_is_told_by_its_groups(tmp_path):
     path = tmp_path / "keras.nir"
     with h5py.File(path, "w") as file:
         file.create_group("model_weights")
-    with pytest.raises(GraphError, match="it holds 'model_weights'"):
+    with pytest.raises(GraphError, match="it holds 'model_weights'") as error:
         open_network(path)
+    assert "NIR file" in error.value.what and "nir.write" in error.value.do
+    network = path.rename(tmp_path / "keras.net")
+    with pytest.raises(GraphError, match="no group 'layer'") as error:
+        open_network(network)
+    assert "lava-dl network" in error.value.what and "export_hdf5" in error.value.do
 
 
 def with_types(tmp_path, **types):
@@ -97,6 +114,13 @@ def test_file_that_was_not_finished_is_named(tmp_path):
         ("ConvTranspose2d", "the matrix that it is"),
         ("Conv3d", "Conv1d or Conv2d"),
         ("Lif", "write the type as LIF"),
+        ("LIFNode", "use LIF"),
+        ("RLIF", "a Linear from it to itself"),
+        ("Leaky", "use LIF"),
+        ("LIFRefractory", "ashneuro.dynamics = refractory"),
+        ("AvgPool1d", "Conv1d"),
+        ("ZeroPad2d", "padding of the convolution"),
+        ("PoissonEncoder", "on the host"),
         ("Frobnicator", INSTEAD_OF_OTHERS),
     ],
 )
@@ -125,7 +149,5 @@ def test_unknown_node_in_memory():
 
 
 def test_dimension_and_case_of_a_type_do_not_matter():
-    assert {instead_of(kind) for kind in ("maxpool", "MaxPool", "MaxPool1d", "MaxPool3D", "max_pool2d")} == {
-        INSTEAD["maxpool"]
-    }
+    assert {instead_of(kind) for kind in ("maxpool", "MaxPool", "MaxPool3D", "max_pool2d")} == {INSTEAD["maxpool"]}
     assert instead_of("LSTMCell") == INSTEAD["lstm"] and instead_of("ALIFNode") == INSTEAD["alif"]

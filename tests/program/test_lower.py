@@ -38,11 +38,19 @@ def test_dense_lif_layers_with_bias(seed):
 
 def test_analog_input_enters_the_first_neurons_directly():
     rng = np.random.default_rng(0)
-    graph = net.chain((10,), net.lif((10,), rng), net.affine(10, 5, rng), net.lif((5,), rng))
+    graph = net.chain((10,), net.lif((10,), rng, uniform=True), net.affine(10, 5, rng), net.lif((5,), rng))
     program = assert_same_spikes(graph, {"input": net.analog(rng, 40, 3, (10,))})
     assert program.inputs[0].coding == "current"
     assert program.layers[0].connections[0].synapse is None
     assert [layer.depth for layer in program.layers] == [0, 1]
+
+
+def test_analog_input_of_neurons_that_differ_passes_weights_of_1():
+    rng = np.random.default_rng(0)
+    graph = net.chain((10,), net.lif((10,), rng), net.affine(10, 5, rng), net.lif((5,), rng))
+    program = assert_same_spikes(graph, {"input": net.analog(rng, 40, 3, (10,))})
+    assert program.inputs[0].coding == "graded"
+    assert program.layers[0].connections[0].synapse.kind == "scale"
 
 
 def test_direct_spike_input_gets_a_synapse():
@@ -254,7 +262,8 @@ def test_residual_joins_of_unequal_depth(make):
 
 def test_input_current_that_skips_to_a_deeper_layer():
     rng = np.random.default_rng(9)
-    nodes = {"input": (6,), "a": net.lif((6,), rng), "ab": net.affine(6, 6, rng), "b": net.lif((6,), rng)}
+    nodes = {"input": (6,), "a": net.lif((6,), rng, uniform=True), "ab": net.affine(6, 6, rng)}
+    nodes["b"] = net.lif((6,), rng, uniform=True)
     edges = [("input", "a"), ("a", "ab"), ("ab", "b"), ("input", "b"), ("b", "output")]
     program = assert_same_spikes(net.graph_of(nodes, edges), {"input": net.analog(rng, 40, 3, (6,))})
     assert program.inputs[0].coding == "current"

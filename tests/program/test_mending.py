@@ -7,6 +7,7 @@ import h5py
 import nir
 import numpy as np
 import pytest
+import torch
 
 from ashneuro.errors import DataError
 from ashneuro.program.bundle import read_bundle
@@ -326,6 +327,40 @@ def test_gaps_of_a_file(tmp_path):
     assert {note.node for note in wire(read).mended} == {"input", "n0", "n1", "n2", "n4", "output"}
 
 
+def test_leading_axes_of_any_size_are_left_out(rng):
+    graph, sound = CASES["batch axis of the ends"]
+    x, wanted = samples(sound, rng), values(sound, samples(sound, np.random.default_rng(0)))
+    open_graph = chain((-1, -1, 6), *(graph.nodes[f"n{i}"] for i in range(4)), out=(-1, 4))
+    assert {note.node: note.what for note in wire(open_graph).mended} == {
+        "input": "a leading axis of any size (-1) left out: its shape is 6",
+        "output": "a leading axis of any size (-1) left out: its shape is 4",
+    }
+    assert all((values(open_graph, x)[name] == raster).all() for name, raster in wanted.items())
+    # Alone, -1 is no size; nor is it one elsewhere. Nothing else is reported of such a node.
+    for shape in ((-1,), (6, -1), (0, 6)):
+        (finding,) = [each for each in graph_findings(chain(shape, lif(6)), net.CONTRACT) if not each.ok]
+        assert finding.node == "input" and finding.rule == "readable_parameters"
+
+
+def test_tensors_are_read_as_arrays(rng):
+    """Graphs made in memory may hold parameters of a module."""
+    _, sound = CASES["batch axis of the ends"]
+    x = samples(sound, rng)
+    graph = copy.copy(sound)
+    graph.nodes = dict(sound.nodes)
+    for name, node in sound.nodes.items():
+        graph.nodes[name] = copy.copy(node)
+        for key in PARAMETERS.get(type(node), ()):
+            setattr(graph.nodes[name], key, torch.nn.Parameter(torch.tensor(getattr(node, key))))
+    assert not [finding for finding in check(graph, net.CONTRACT) if finding.level == "error"]
+    wanted = values(sound, x)
+    assert all((values(graph, x)[name] == raster).all() for name, raster in wanted.items())
+    assert isinstance(graph.nodes["n0"].weight, torch.nn.Parameter)
+    half = copy.copy(sound)
+    half.nodes = sound.nodes | {"n0": nir.Linear(torch.tensor(sound.nodes["n0"].weight, dtype=torch.bfloat16))}
+    assert wire(half).nodes["n0"].weight.dtype == np.float32
+
+
 def test_samples_may_keep_the_axis_of_the_file(rng):
     graph, sound = CASES["batch axis of the ends"]
     x = samples(sound, rng)
@@ -366,7 +401,7 @@ def refusals():
         "an image into weights": (chain((4, 4), nir.Linear(np.ones((3, 16))), lif(3)), ("put a Flatten",)),
         "values per channel without axes": (
             chain((3, 5, 5), nir.AvgPool2d(1, 1, 0), lif((3,))),
-            ("n0 → n1", "correct the shape"),
+            ("n0 → n1", "one value per channel", "the shape 3×1×1"),
         ),
         "two nodes without an Input": (
             nir.NIRGraph(roots, [("a", "lif"), ("b", "lif"), ("lif", "output")], type_check=False),

@@ -425,9 +425,18 @@ def test_unrepresentable_networks_are_refused(case):
 
 def test_direct_input_needs_uniform_threshold_and_peak():
     rng = np.random.default_rng(14)
-    uneven = lower(net.chain((4,), net.lif((4,), rng, tau=np.full(4, 5e-3))), net.CONTRACT)
+    # Neurons that differ get weights of 1, which absorb it.
+    uneven = lower(net.chain((4,), net.lif((4,), rng)), net.CONTRACT)
+    (layer,) = uneven.layers
+    assert uneven.inputs[0].coding == "graded" and layer.connections[0].synapse.kind == "scale"
+    integer = quantise(uneven, input_peak={"input": 2.0}).program
+    x = net.analog(rng, 30, 2, (4,), 1.0).clip(-2, 2)
+    float_spikes, spikes = (net.run_program(program, {"input": x})["n0"] for program in (uneven, integer))
+    assert float_spikes.sum() > 15 and (float_spikes != spikes).mean() < 0.05
+    without = replace(layer, connections=(replace(layer.connections[0], synapse=None),))
+    direct = replace(uneven, inputs=(replace(uneven.inputs[0], coding="current"),), layers=(without,))
     with pytest.raises(GraphError, match="share one threshold"):
-        quantise(uneven, input_peak={"input": 1.0})
+        quantise(direct, input_peak={"input": 1.0})
     even = lower(net.chain((4,), net.lif((4,), rng, uniform=True)), net.CONTRACT)
     with pytest.raises(GraphError, match="range is not known"):
         quantise(even, input_peak={})

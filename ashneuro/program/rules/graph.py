@@ -21,7 +21,7 @@ from ashneuro.program.foreign import INSTEAD_OF_OTHERS, instead_of
 from ashneuro.program.primitives import PARAMETERS, READ_OUT, WHOLE_PARAMETERS, delay_steps, nir_type, numbers, window
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
-from ashneuro.program.shapes import ELEMENTWISE, axes_in_front
+from ashneuro.program.shapes import ELEMENTWISE, PORTS, WINDOWED, axes_in_front
 from ashneuro.program.wiring import FIRING_FIELDS, Wiring, node_dynamics, node_imaginary, unreadable, walk, wire
 from ashneuro.spiking.contract import PREFIX, Contract
 from ashneuro.spiking.dynamics import DYNAMICS
@@ -86,7 +86,8 @@ def ends(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     be next to it.
     """
     for role, kind, way in (("input", "Input", "from it to"), ("output", "Output", "to it from")):
-        if role not in wiring.roles.values():
+        unread = any(type(wiring.nodes[name]).__name__ == kind for name in wiring.named("unknown"))
+        if role not in wiring.roles.values() and not unread:
             ends = {edge[role == "input"] for edge in wiring.edges}
             free = [name for name in wiring.nodes if name not in ends]
             actual = f"there is no {kind}" + (f", and {', '.join(free)} could be next to it" if free else "")
@@ -97,7 +98,7 @@ def fed(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """Every node has an incoming edge, except an Input, which has none; an Output feeds no node."""
     fed_nodes = {b for _, b in wiring.edges} | {b for _, b in wiring.dangling}
     for name in wiring.nodes:
-        if wiring.roles[name] != "input" and name not in fed_nodes:
+        if not isinstance(wiring.nodes[name], nir.Input) and name not in fed_nodes:
             yield Violation(name, "no edge leads to it", "add the edge that feeds it, or remove the node")
     for a, b in wiring.edges:
         if wiring.roles[b] == "input":
@@ -153,11 +154,24 @@ def agreeing_shapes(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
         if given is None or taken is None or given == taken:
             continue
         actual = f"{a} gives {shape_text(given)}, {b} takes {shape_text(taken)}"
-        yield Violation(f"{a} → {b}", actual, _shape_remedy(a, given, b, taken))
+        yield Violation(f"{a} → {b}", actual, _shape_remedy(wiring, a, b))
 
 
-def _shape_remedy(a: str, given: Shape, b: str, taken: Shape) -> str:
+def _shape_remedy(wiring: Wiring, a: str, b: str) -> str:
     """Return the remedy where ``a`` gives another shape than ``b`` takes."""
+    given, taken = wiring.out_shapes[a], wiring.in_shapes[b]
+    assert given is not None and taken is not None
+    mended = any(mending.node == a for mending in wiring.mended)
+    if taken == (1, *given) and type(wiring.nodes[b]) in WINDOWED and not mended:
+        return f"{b} has one channel: give {a} the shape {shape_text(taken)}"
+    if isinstance(wiring.nodes[a], nir.Flatten) and taken == (math.prod(given),):
+        return f"set start_dim of {a} to 0 and end_dim to -1"
+    if isinstance(wiring.nodes[b], ELEMENTWISE) and len(given) > 1 and taken == given[:1]:
+        shape = (*taken, *[1] * (len(given) - 1))
+        return f"if {b} has one value per channel, give its parameters the shape {shape_text(shape)}"
+    if isinstance(wiring.nodes[b], (*ELEMENTWISE, *PORTS)) and math.prod(given) == math.prod(taken) and len(taken) > 1:
+        what = f"the parameters of {b}" if isinstance(wiring.nodes[b], ELEMENTWISE) else b
+        return f"give {what} the shape {shape_text(given)}"
     longer, axes = (a, axes_in_front(given, taken)) if len(given) > len(taken) else (b, axes_in_front(taken, given))
     if axes:
         if len(axes) > 1:
@@ -215,11 +229,10 @@ def finite_numbers(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             count = int((~np.isfinite(numbers(node, parameter))).sum())
             if count:
                 actual = f"{parameter} has {count} values that are NaN or infinite"
-                yield Violation(
-                    name,
-                    actual,
-                    "train again with a lower learning rate, or replace the values",
-                )
+                remedy = "train again with a lower learning rate, or replace the values"
+                if any(np.isposinf(numbers(node, tau)).any() for tau in ("tau", "tau_mem") if hasattr(node, tau)):
+                    remedy = "write neurons that do not leak as an IF, or give them a finite time constant"
+                yield Violation(name, actual, remedy)
 
 
 def time_constants(wiring: Wiring, contract: Contract) -> Iterator[Violation]:

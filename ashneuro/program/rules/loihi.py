@@ -90,7 +90,9 @@ def fast_enough(program: Program) -> Iterator[Violation]:
             errors = np.abs(rounded - decays) / np.where(decays > 0, decays, 1.0)
             error, decay = float(errors.max()), float(decays[errors.argmax()])
             if name == "du" and decay < 0.5:
-                actual = f"{what} = {DECAY_ONE / max(decay, 1e-300):.6g} steps"
+                actual = (
+                    f"{what} = {DECAY_ONE / decay:.6g} steps" if decay else "its synaptic current, an I, never decays"
+                )
                 yield Violation(layer.name, actual, f"train with τ_syn of at most {LONGEST_TAU_SYN} steps")
             elif error > 0.5:
                 actual = f"{what} = {DECAY_ONE / decay:.6g} steps"
@@ -110,7 +112,8 @@ def positive_threshold(program: Program) -> Iterator[Violation]:
 
 def uniform_threshold(program: Program) -> Iterator[Violation]:
     """Neurons that an analog input enters directly share one threshold, in units of their gain
-    R·dt/τ: there are no weights to absorb a difference.
+    R·dt/τ: there are no weights to absorb a difference. A graph whose neurons differ gets weights
+    of 1 there.
     """
     # Elsewhere the weights absorb the differences, see `ashneuro.program.quantise`.
     for layer in program.layers:

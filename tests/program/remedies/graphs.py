@@ -334,6 +334,26 @@ CASES = [
         chain(nir.AvgPool2d(1, 1, 0), nir.Flatten(None, 0, -1), linear(), lif(), shape=(1, 2, 2)),
     ),
     case("agreeing_shapes", "correct the shape of n0 or n1", chain(linear(), lif(3)), SOUND),
+    case(
+        "agreeing_shapes",
+        "give input the shape 1×6×6",
+        chain(conv(weight=(3, 1, 3, 3)), lif((3, 4, 4)), shape=(6, 6)),
+        chain(conv(weight=(3, 1, 3, 3)), lif((3, 4, 4)), shape=(1, 6, 6)),
+    ),
+    case(
+        "agreeing_shapes",
+        "set start_dim of n0 to 0 and end_dim to -1",
+        chain(nir.Flatten(None, -2, -1), linear(), lif(), shape=(2, 1, 2)),
+        chain(nir.Flatten(None, 0, -1), linear(), lif(), shape=(2, 1, 2)),
+    ),
+    case(
+        "agreeing_shapes",
+        "give its parameters the shape 3×1×1",
+        chain(conv(), lif(3), shape=IMAGE),
+        chain(conv(), lif((3, 1, 1)), shape=IMAGE),
+    ),
+    case("agreeing_shapes", "give the parameters of n1 the shape 4", chain(linear(), lif((2, 2)), out=(4,)), SOUND),
+    case("agreeing_shapes", "give output the shape 4", chain(linear(), lif(), out=(4, 1)), SOUND),
     # numbers
     case(
         "numbers_fit",
@@ -402,6 +422,12 @@ CASES = [
         chain(conv(None), lif(()), shape=IMAGE),
     ),
     case("finite_numbers", "replace the values", chain(linear(SQUARE * np.nan), lif()), SOUND),
+    case(
+        "finite_numbers",
+        "write neurons that do not leak as an IF",
+        chain(linear(), lif(tau=np.inf)),
+        chain(linear(), nir.IF(full(1.0), full(0.3), full(0.0))),
+    ),
     case("time_constants", "above 0", chain(linear(), lif(tau=-1e-3)), SOUND),
     case(
         "time_constants",
