@@ -29,7 +29,7 @@ SOURCE = Path(__file__).with_name("loihi.cpp")
 VARIABLE = "ASHNEURO_KERNELS"
 # As in loihi.cpp.
 WIDTHS = (32, 64, 96)
-ROWS, COPIED, LANES = 64, 16, 32
+ROWS, COPIED = 64, 16
 LINE = 64  # bytes of a line of a cache
 TYPES = (np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32))  # of numbers; 0 is spikes
 PIECE = 1 << 15  # neuron-steps whose input sums stay in the second-level cache until the neurons use them
@@ -221,12 +221,13 @@ def _aligned(shape: Shape) -> NDArray[np.int16]:
 
 
 def _interleaved(weight: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Return weights with every 32 outputs (axis 1) in the order in which products come in order.
+    """Return weights whose products come in the order of the outputs (axis 1).
 
-    The kernel multiplies the first four of each 8 outputs, then the last four.
+    Of each vector, the kernel multiplies the first four of every 8 outputs, then the last four.
     """
     groups, outputs, *rest = weight.shape
-    blocks = weight.reshape(groups, outputs // LANES, 2, 4, 4, *rest)
+    lanes = ctypes.c_int32.in_dll(_library(), "lanes").value
+    blocks = weight.reshape(groups, outputs // lanes, 2, lanes // 8, 4, *rest)
     return blocks.swapaxes(2, 3).reshape(weight.shape)
 
 

@@ -35,7 +35,7 @@ struct Synapse {
     int64_t step, sample;     // messages from one step, or sample, to the next
     int64_t positions, groups, channels, out_positions, taps, outputs;  // channels and outputs are those of one group
     int32_t type;       // of messages, a Type
-    int32_t width;      // outputs in a chunk: LANES, 2 · LANES or WIDEST
+    int32_t width;      // outputs in a chunk: NARROW, 2 · NARROW or WIDEST
     int32_t lag;        // in steps
     int32_t exponent;   // shift of the sum, to the left if positive
     int32_t block;      // number of weights that add up to less than 2^15; of any lines, if they are multiplied
@@ -73,7 +73,14 @@ struct Layer {
 namespace {
 
 constexpr int32_t STATE = 1 << 23;
-constexpr int LANES = 32, WIDEST = 96;  // WIDEST sums stay in registers
+// Bytes of a vector: of AVX-512, or of AVX2, and elsewhere of two registers.
+#ifdef __AVX512F__
+#define REGISTER 64
+#else
+#define REGISTER 32
+#endif
+constexpr int LANES = REGISTER / 2, WIDES = REGISTER / 4;  // numbers of 16 and of 32 bits in one
+constexpr int NARROW = 32, WIDEST = 96;                    // WIDEST sums stay in registers
 constexpr int ROWS = 64;                // positions in a row that use the same weights, which stay in cache
 constexpr int COPIED = 16;              // lines copied at once
 constexpr int FEWEST = 8;               // multiples of weights in 16 bits that are worth widening
@@ -81,9 +88,9 @@ constexpr int FEWEST = 8;               // multiples of weights in 16 bits that 
 // Of messages: spikes, which are 0 or 1, or numbers.
 enum Type { SPIKES, UINT8, INT8, INT16, INT32 };
 
-typedef int16_t Vector __attribute__((vector_size(64), aligned(2), may_alias));
-typedef int32_t Lines __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t Wide __attribute__((vector_size(64)));
+typedef int16_t Vector __attribute__((vector_size(REGISTER), aligned(2), may_alias));
+typedef int32_t Lines __attribute__((vector_size(REGISTER), aligned(4), may_alias));
+typedef int32_t Wide __attribute__((vector_size(REGISTER)));
 typedef int32_t Eight __attribute__((vector_size(32), aligned(4), may_alias));
 
 // Positions of the set bits of each byte.
@@ -108,6 +115,14 @@ struct Events {
 inline int32_t paired(int32_t value) { return int32_t(uint32_t(value) << 16 | (uint32_t(value) & 0xffff)); }
 inline uint32_t magnitude(int32_t value) { return value < 0 ? -uint32_t(value) : uint32_t(value); }
 
+// 0, 1, 2 …
+const struct Numbered {
+    uint8_t of[64];
+    Numbered() {
+        for (int n = 0; n < 64; n++) of[n] = uint8_t(n);
+    }
+} NUMBERED;
+
 #ifdef __AVX512F__
 inline __m512i sixteen(const uint8_t* row) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row))); }
 inline __m512i sixteen(const int8_t* row) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row))); }
@@ -124,6 +139,30 @@ int64_t list_lines(const Message* row, int64_t channels, int32_t* lines, int32_t
     uint32_t largest = 0;
 #ifdef __AVX512F__
     __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), most = _mm512_setzero_si512();
+#ifdef __AVX512VBMI2__
+    // As many as a register holds, most of which are 0.
+    const __m512i bytes = _mm512_loadu_si512(NUMBERED.of);
+    for (constexpr int BLOCK = 64 / sizeof(Message); BLOCK > 16 && line + BLOCK <= channels; line += BLOCK) {
+        const __m512i messages = _mm512_loadu_si512(row + line);
+        const uint64_t sent = BLOCK == 64 ? _mm512_test_epi8_mask(messages, messages) : _mm512_test_epi16_mask(messages, messages);
+        uint8_t places[64];
+        Message found[BLOCK];
+        _mm512_storeu_si512(places, _mm512_maskz_compress_epi8(sent, bytes));
+        if (NUMBERS)
+            _mm512_storeu_si512(found, BLOCK == 64 ? _mm512_maskz_compress_epi8(sent, messages)
+                                                   : _mm512_maskz_compress_epi16(__mmask32(sent), messages));
+        const int count = __builtin_popcountll(sent);
+        for (int k = 0; k < count; k += 16) {
+            _mm512_storeu_si512(to + k, _mm512_add_epi32(sixteen(places + k), _mm512_set1_epi32(int32_t(line))));
+            if (!NUMBERS) continue;
+            const __m512i value = sixteen(found + k);
+            _mm512_storeu_si512(values + (to - lines) + k, value);
+            most = _mm512_max_epu32(most, _mm512_abs_epi32(value));
+        }
+        to += count;
+    }
+    numbers = _mm512_add_epi32(numbers, _mm512_set1_epi32(int32_t(line)));
+#endif
     for (; line + 16 <= channels; line += 16) {
         const __m512i messages = sixteen(row + line);
         const __mmask16 sent = _mm512_test_epi32_mask(messages, messages);
@@ -227,10 +266,10 @@ void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t b
                 continue;
             }
             const int32_t weights = int32_t(tap * synapse.channels);
-            for (int32_t k = 0; k < n; k += COPIED)
+            for (int32_t k = 0; k < n; k += WIDES)
                 *reinterpret_cast<Lines*>(to + k) = *reinterpret_cast<const Lines*>(from + k) + weights;
             if (numbers)
-                for (int32_t k = 0; k < n; k += COPIED)
+                for (int32_t k = 0; k < n; k += WIDES)
                     *reinterpret_cast<Lines*>(load + k) = *reinterpret_cast<const Lines*>(layer.values + edges[0] + k);
             if (events->beyond && layer.reach[place] <= INT16_MAX)
                 for (int32_t k = 0; k < n; k++) load[k] = int16_t(load[k]);  // numbers, beside those of other taps
@@ -257,10 +296,15 @@ template <int WIDTH> inline void add_lines(const int16_t* weights, const int32_t
 
 // Interleaves the numbers of a and b within each 128 bits: the first four of each, or the last four.
 inline Vector interleaved(Vector a, Vector b, bool last) {
+#ifdef __AVX512F__
     return last ? SHUFFLED(a, b, 4, 36, 5, 37, 6, 38, 7, 39, 12, 44, 13, 45, 14, 46, 15, 47, 20, 52, 21, 53, 22, 54, 23, 55,
                            28, 60, 29, 61, 30, 62, 31, 63)
                 : SHUFFLED(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 8, 40, 9, 41, 10, 42, 11, 43, 16, 48, 17, 49, 18, 50, 19, 51,
                            24, 56, 25, 57, 26, 58, 27, 59);
+#else
+    return last ? SHUFFLED(a, b, 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31)
+                : SHUFFLED(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27);
+#endif
 }
 
 // Adds the sums of two products of 16-bit numbers each.
@@ -270,13 +314,7 @@ inline Wide added(Wide sums, Vector pairs, Wide values) {
 #elif defined(__AVX512BW__)
     return sums + Wide(_mm512_madd_epi16(__m512i(pairs), __m512i(values)));
 #elif defined(__AVX2__)
-    __m256i p[2], v[2];
-    memcpy(p, &pairs, sizeof p);
-    memcpy(v, &values, sizeof v);
-    for (int half = 0; half < 2; half++) p[half] = _mm256_madd_epi16(p[half], v[half]);
-    Wide both;
-    memcpy(&both, p, sizeof both);
-    return sums + both;
+    return sums + Wide(_mm256_madd_epi16(__m256i(pairs), __m256i(values)));
 #else
     const Wide both = Wide(pairs);
     return sums + ((both << 16) >> 16) * ((values << 16) >> 16) + (both >> 16) * (values >> 16);
@@ -285,7 +323,7 @@ inline Wide added(Wide sums, Vector pairs, Wide values) {
 
 // Adds lines times values of 16 bits, shifted to the left. The sums come in the order of the outputs.
 template <int WIDTH> inline void add_products(const int16_t* weights, Events events, int32_t* into, int shift) {
-    Wide sums[WIDTH / 16] = {};
+    Wide sums[WIDTH / WIDES] = {};
     for (int32_t k = 0; k < events.count; k += 2) {
         const bool pair = k + 1 < events.count;
         const Vector* a = reinterpret_cast<const Vector*>(weights + int64_t(events.lines[k]) * WIDTH);
@@ -297,12 +335,12 @@ template <int WIDTH> inline void add_products(const int16_t* weights, Events eve
             sums[2 * j + 1] = added(sums[2 * j + 1], interleaved(a[j], b[j], true), values);
         }
     }
-    for (int j = 0; j < WIDTH / 16; j++) *reinterpret_cast<Lines*>(into + 16 * j) += sums[j] << shift;
+    for (int j = 0; j < WIDTH / WIDES; j++) *reinterpret_cast<Lines*>(into + WIDES * j) += sums[j] << shift;
 }
 
 // Adds lines times small values, in 16 bits.
 template <int WIDTH> inline void add_multiples(const int16_t* weights, Events events, int32_t* into) {
-    Wide whole[WIDTH / 16] = {};
+    Wide whole[WIDTH / WIDES] = {};
     for (int32_t begin = 0; begin < events.count; begin += events.block) {
         const int32_t end = events.count - begin < events.block ? events.count : begin + events.block;
         Vector sums[WIDTH / LANES] = {};
@@ -314,7 +352,7 @@ template <int WIDTH> inline void add_multiples(const int16_t* weights, Events ev
             for (int last = 0; last < 2; last++)
                 whole[2 * j + last] = added(whole[2 * j + last], interleaved(sums[j], Vector{}, last), Wide{} + 1);
     }
-    for (int j = 0; j < WIDTH / 16; j++) *reinterpret_cast<Lines*>(into + 16 * j) += whole[j];
+    for (int j = 0; j < WIDTH / WIDES; j++) *reinterpret_cast<Lines*>(into + WIDES * j) += whole[j];
 }
 
 template <int WIDTH> void add_values(const int16_t* weights, Events events, int32_t* into) {
@@ -775,7 +813,7 @@ void arrive(const Layer& layer, int64_t sample, int64_t begin, int64_t end, int3
         if (!filled[part] && !first) memset(parts[part], 0, sizeof(int32_t) * steps * layer.neurons);
         filled[part] = true;
         find(layer, synapse, sample, begin, end);
-        auto add = synapse.width == LANES ? connect<LANES> : synapse.width == 2 * LANES ? connect<2 * LANES> : connect<WIDEST>;
+        auto add = synapse.width == NARROW ? connect<NARROW> : synapse.width == 2 * NARROW ? connect<2 * NARROW> : connect<WIDEST>;
         add(layer, synapse, steps, parts[part], first);
     }
     for (int part = 0; layer.connections && part < layer.parts; part++)
@@ -785,6 +823,9 @@ void arrive(const Layer& layer, int64_t sample, int64_t begin, int64_t end, int3
 }  // namespace
 
 extern "C" {
+
+extern const int32_t lanes;
+const int32_t lanes = LANES;
 
 void run(Layer* given) {
     Layer& layer = *given;
