@@ -6,21 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ashneuro.program.assumption import Assumptions
+from ashneuro.program.program import InputPort, Shape
 
-Shape = tuple[int, ...]
 Value = bool | float | int | str | None
-
-
-@dataclass(frozen=True)
-class PortEntry:
-    """An input of a program."""
-
-    name: str
-    shape: Shape
-    coding: str
-    scale: float = 1.0
-    limit: int = 0
-    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +78,7 @@ class ProgramEntry:
     precision: Literal["float", "integer"]
     dt_s: float
     timesteps: int | None
-    inputs: tuple[PortEntry, ...]
+    inputs: tuple[InputPort, ...]
     layers: tuple[LayerEntry, ...]
     outputs: tuple[str, ...]
     notes: tuple[str, ...]

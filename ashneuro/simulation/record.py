@@ -285,16 +285,13 @@ def _comment(record: SpikeRecord) -> bytes:
     return json.dumps({"assumed": assumed}).encode()
 
 
-def save_counts(record: SpikeRecord, path: str | Path, shard: Shard | None = None) -> None:
-    """Write the counts of ``record`` to an ``.npz``, without rasters and traces.
+def pack(record: SpikeRecord, shard: Shard | None = None, *, rasters: bool = False) -> dict[str, Any]:
+    """Return the counts of ``record`` as named arrays for an ``.npz``, of which one is a header.
 
     Args:
-        shard: the part of all samples that the record is of; `merge_counts` joins them.
-
-    Raises:
-        DataError: the file cannot be written.
+        shard: see `save_counts`.
+        rasters: with the rasters that it keeps, in units of the graph.
     """
-    arrays: dict[str, Any] = {}
     header: dict[str, Any] = {
         "schema": COUNTS.schema,
         "source": record.source,
@@ -304,14 +301,63 @@ def save_counts(record: SpikeRecord, path: str | Path, shard: Shard | None = Non
         "assumptions": to_json(record.assumptions),
         "stock_samples": record.stock_samples,
     } | ({"shard": str(shard)} if shard else {})
+    arrays: dict[str, Any] = {}
     for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
         header[part] = {
             name: {"active_updates": a.active_updates, "binary": a.binary, "read_out": a.read_out}
             for name, a in activities.items()
         }
-        arrays |= {f"{part}/{name}": activity.counts for name, activity in activities.items()}
-        arrays |= {f"ones/{part}/{name}": own.ones for name, own in activities.items() if own.ones is not None}
-    arrays[HEADER] = np.array(json.dumps(header))
+        for name, activity in activities.items():
+            raster = activity.raster if rasters else None
+            found = {"": activity.counts, "ones/": activity.ones, "raster/": raster}
+            arrays |= {f"{kind}{part}/{name}": values for kind, values in found.items() if values is not None}
+    return arrays | {HEADER: np.array(json.dumps(header))}
+
+
+def unpack(arrays: Mapping[str, NDArray[Any]]) -> SpikeRecord:
+    """Return the record that `pack` gave the arrays of.
+
+    Raises:
+        ValueError, KeyError, TypeError: they are not those of a record.
+    """
+    header = COUNTS.check(parse_json(str(arrays[HEADER])))
+    layers, inputs = (
+        {
+            name: Activity(
+                _whole(arrays[f"{part}/{name}"]),
+                facts["active_updates"],
+                arrays.get(f"raster/{part}/{name}"),
+                binary=facts["binary"],
+                # Files of earlier versions know no graded messages.
+                read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
+                ones=_whole(arrays[key]) if (key := f"ones/{part}/{name}") in arrays else None,
+            )
+            for name, facts in header[part].items()
+        }
+        for part in ("layers", "inputs")
+    )
+    return SpikeRecord(
+        header["source"],
+        header["precision"],
+        header["timesteps"],
+        header["samples"],
+        layers,
+        inputs,
+        header.get("stock_samples"),
+        assumptions=from_json(header.get("assumptions")),
+    )
+
+
+def save_counts(record: SpikeRecord, path: str | Path, shard: Shard | None = None) -> None:
+    """Write the counts of ``record`` to an ``.npz``, without rasters and traces.
+
+    Args:
+        shard: the part of all samples that the record is of; `merge_counts` joins them.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    arrays = pack(record, shard)
     path = Path(path)
     # numpy appends the suffix to a name without it.
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
@@ -365,32 +411,7 @@ def load_counts(path: str | Path) -> SpikeRecord:
         DataError: the file is missing or damaged.
     """
     try:
-        arrays = load_npz(path, NUMBERS + "U")
-        header = COUNTS.check(parse_json(str(arrays[HEADER])))
-        layers, inputs = (
-            {
-                name: Activity(
-                    _whole(arrays[f"{part}/{name}"]),
-                    facts["active_updates"],
-                    binary=facts["binary"],
-                    # Files of earlier versions know no graded messages.
-                    read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
-                    ones=_whole(arrays[key]) if (key := f"ones/{part}/{name}") in arrays else None,
-                )
-                for name, facts in header[part].items()
-            }
-            for part in ("layers", "inputs")
-        )
-        return SpikeRecord(
-            header["source"],
-            header["precision"],
-            header["timesteps"],
-            header["samples"],
-            layers,
-            inputs,
-            header.get("stock_samples"),
-            assumptions=from_json(header.get("assumptions")),
-        )
+        return unpack(load_npz(path, NUMBERS + "U"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"cannot read the spike counts in {path}",

@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 
 from ashneuro.arrays import NUMBERS, load_npz
 from ashneuro.errors import LavaError
-from ashneuro.files import parse_json
-from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.simulation.record import SpikeRecord, pack, unpack
 
-HEADER = "record"
 KEPT_S = 14 * 24 * 3600  # chunks of an interrupted run are removed after two weeks
 
 
@@ -95,56 +93,9 @@ def _forget(folder: Path) -> None:
 
 
 def _save(record: SpikeRecord, path: Path) -> None:
-    arrays: dict[str, NDArray[Any]] = {}
-    header: dict[str, Any] = {
-        "source": record.source,
-        "precision": record.precision,
-        "timesteps": record.timesteps,
-        "samples": record.samples,
-        "stock_samples": record.stock_samples,
-    }
-    for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
-        header[part] = {
-            name: {
-                "binary": activity.binary,
-                "read_out": activity.read_out,
-                "raster": activity.raster is not None,
-            }
-            for name, activity in activities.items()
-        }
-        for number, activity in enumerate(activities.values()):
-            arrays[f"{part}/{number}"] = activity.counts
-            if activity.ones is not None:
-                arrays[f"{part}/{number}/ones"] = activity.ones
-            if activity.raster is not None:
-                arrays[f"{part}/{number}/raster"] = activity.raster
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{HEADER: np.array(json.dumps(header))}, **arrays)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, **pack(record, rasters=True))
 
 
 def _load(path: Path) -> SpikeRecord:
-    archive = load_npz(path, NUMBERS + "U")
-    header = parse_json(str(archive[HEADER]))
-    layers, inputs = (
-        {
-            name: Activity(
-                archive[f"{part}/{number}"],
-                None,
-                archive[f"{part}/{number}/raster"] if facts["raster"] else None,
-                binary=facts["binary"],
-                read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
-                ones=archive[key] if (key := f"{part}/{number}/ones") in archive else None,
-            )
-            for number, (name, facts) in enumerate(header[part].items())
-        }
-        for part in ("layers", "inputs")
-    )
-    return SpikeRecord(
-        header["source"],
-        header["precision"],
-        header["timesteps"],
-        header["samples"],
-        layers,
-        inputs,
-        header["stock_samples"],
-    )
+    return unpack(load_npz(path, NUMBERS + "U"))

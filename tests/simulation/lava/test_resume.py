@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ashneuro.program.assumption import Assumption
 from ashneuro.simulation.lava import resume
 from ashneuro.simulation.lava.network import LavaNetwork
 from ashneuro.simulation.lava.resume import KEPT_S, FinishedChunks
@@ -19,9 +20,10 @@ def record(seed=0, stock=3):
     layers = {
         "file": Activity(raster.sum((0, 1), dtype=np.int64), None, raster),
         "a/b": Activity(np.zeros((2,), np.int64), None, rng.normal(size=(4, 5, 2)), binary=False),
-        "counted": Activity(np.arange(6, dtype=np.int64)),
+        "counted": Activity(np.arange(6, dtype=np.int64), binary=False, ones=np.arange(6) // 2),
     }
-    return SpikeRecord("lava", "integer", 4, 5, layers, {"input": Activity(np.array([7, 8]), binary=False)}, stock)
+    inputs = {"input": Activity(np.array([7, 8]), binary=False)}
+    return SpikeRecord("lava", "integer", 4, 5, layers, inputs, stock, (Assumption("reset", "zero", ("a/b",)),))
 
 
 def expect_same(found, wanted):
@@ -32,11 +34,13 @@ def expect_same(found, wanted):
         5,
         3,
     )
+    assert found.assumptions == wanted.assumptions
     for part in ("layers", "inputs"):
         assert list(getattr(found, part)) == list(getattr(wanted, part))
         for name, activity in getattr(wanted, part).items():
             other = getattr(found, part)[name]
             np.testing.assert_array_equal(other.counts, activity.counts)
+            np.testing.assert_array_equal(other.ones, activity.ones)
             assert other.binary == activity.binary and (other.raster is None) == (activity.raster is None)
             if activity.raster is not None:
                 np.testing.assert_array_equal(other.raster, activity.raster)
