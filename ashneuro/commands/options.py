@@ -56,7 +56,7 @@ def precision_of(word: PrecisionWord) -> Precision:
 class ContractOptions:
     """Semantics that a file may leave open; given here, they win over a NIR file.
 
-    A lava-dl file takes ``comparison`` and ``input_shape`` alone.
+    A lava-dl file takes ``comparison``, ``input_shape`` and ``timesteps`` alone.
     """
 
     dt: Annotated[float | None, Parameter(help="Duration of one step, seconds.")] = None

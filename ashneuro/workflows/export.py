@@ -203,8 +203,9 @@ def require_stated(network: Network, options: Sequence[str] = ()) -> None:
     why = "\n     ".join(f"{item}, assumed for {some(item.nodes)}" for item in decisive)
     read = network.contract_read
     given = {} if read is None else {field: getattr(read.contract, field) for field in read.given}
-    if read is None and network.reading.input_shape is not None:
-        given["input_shape"] = network.reading.input_shape
+    if read is None:
+        own = {name: getattr(network.reading, name) for name in ("input_shape", "timesteps")}
+        given |= {name: value for name, value in own.items() if value is not None}
     if network.path is None:
         fields = given | {item.field: item.value for item in open_now}
         stated = ", ".join(f"{field}={value!r}" for field, value in fields.items())

@@ -249,13 +249,15 @@ def netx_reading(path: str | Path, overrides: Overrides, stored: NetxReading | N
         ConfigError: a field of `Contract` that the file does not leave open, or no such value.
     """
     fields = {name: value for name, value in overrides.items() if value is not None}
-    closed = {name: value for name, value in fields.items() if name not in ("comparison", "input_shape")}
+    closed = {name: value for name, value in fields.items() if name not in ("comparison", "input_shape", "timesteps")}
     if closed:
         why = "a lava-dl file says itself how its neurons step, reset and are fed"
         raise ConfigError(f"{path} with{contract_options(closed)}", why, "leave it out")
     if "comparison" in fields:
         Contract(comparison=fields["comparison"])  # raises for a value that does not exist
         fields["stated"] = True
+    if "timesteps" in fields:
+        Contract(timesteps=fields["timesteps"])
     if "input_shape" in fields:
         sizes = fields["input_shape"]
         if not isinstance(sizes, tuple | list) or len(sizes) not in (1, 2, 3) or not all(_size(size) for size in sizes):

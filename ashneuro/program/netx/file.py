@@ -7,7 +7,7 @@ wrong with one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,12 +56,14 @@ class NetxReading:
         comparison: ``"strict"``: neurons spike at v > vThMant (Lava, and Slayer since lava-dl
             0.3.0). ``"inclusive"``: at v ≥ vThMant (Slayer up to lava-dl 0.2.0).
         input_shape: shape of one input, (C, H, W) or (neurons,); ``None``: the file says it.
+        timesteps: steps per sample; ``None``: the file's, if it says.
         stated: True if the user said the comparison; False: it is assumed; ``None``: a bundle of an
             earlier version did not record which.
     """
 
     comparison: Comparison = "strict"
     input_shape: Shape | None = None
+    timesteps: int | None = None
     stated: bool | None = field(default=False, compare=False)
 
 
@@ -310,7 +312,7 @@ class NetxFile:
     Args:
         layers: in the file's order.
         dt_s: duration of one step, seconds.
-        timesteps: steps per sample; ``None`` where the file does not say.
+        timesteps: steps per sample; ``None`` where neither the file nor the reading says it.
         reading: choices that the file leaves open.
     """
 
@@ -364,7 +366,9 @@ def open_netx(path: Path, reading: NetxReading = AS_STATED) -> NetxFile:
     for index, (kind, numbers, neuron) in enumerate(entries):
         first_weight = numbers.get("weight")
         if index == 0 and kind == "input" and shape is not None:
-            numbers.setdefault("shape", np.array(shape, np.float64))
+            stated = numbers.get("shape", np.zeros(0)).ravel()
+            if not stated.size or squeezed(stated) == squeezed(shape):  # else a rule reports it
+                numbers["shape"] = np.array(shape, np.float64)
         if index == 0 and kind in ("dense", "dense_rec") and first_weight is not None and first_weight.ndim == 2:
             shape = shape or (first_weight.shape[1],)  # a network may begin without an input layer
         layer = NetxLayer(index, kind, numbers, neuron, shape, index >= last)
@@ -374,7 +378,7 @@ def open_netx(path: Path, reading: NetxReading = AS_STATED) -> NetxFile:
     return NetxFile(
         tuple(layers),
         step_ms * 1e-3 if math.isfinite(step_ms) and step_ms > 0 else 1e-3,
-        int(steps) if math.isfinite(steps) and steps >= 1 else None,
+        reading.timesteps or (int(steps) if math.isfinite(steps) and steps >= 1 else None),
         reading,
     )
 
@@ -415,6 +419,11 @@ def _string(group: Any, name: str) -> str:
 def shifted(weight: Numbers, shift: int) -> NDArray[np.int64]:
     """Return ``weight · 2^shift`` as integers; the fraction is dropped."""
     return np.asarray(np.trunc(np.ldexp(weight, shift)), np.int64)
+
+
+def squeezed(shape: Iterable[float]) -> tuple[float, ...]:
+    """Return a shape without its axes of size 1."""
+    return tuple(size for size in shape if size != 1)
 
 
 def whole(values: Numbers) -> bool:

@@ -118,13 +118,15 @@ def netx_findings(path: str | Path, reading: NetxReading = AS_STATED) -> list[Fi
 
 
 def reading_of(program: Program) -> NetxReading:
-    """Return the reading that made the program of a netx file; its shape is always given."""
+    """Return the reading that made the program of a netx file; its shape is always given, its
+    timesteps where they are known.
+    """
     (port,) = program.inputs
     neurons = [layer.neuron for layer in program.layers]
     compared = [neuron for neuron in neurons if neuron.scale_free and neuron.dynamics == "lif"]
     spiking = (neuron.firing.comparison for neuron in compared)
     stated = None if program.assumptions is None else not program.assumptions
-    return NetxReading(next(spiking, AS_STATED.comparison), port.shape, stated)
+    return NetxReading(next(spiking, AS_STATED.comparison), port.shape, program.timesteps, stated)
 
 
 def _assumptions(netx: NetxFile) -> Assumptions:

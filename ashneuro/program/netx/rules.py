@@ -34,6 +34,7 @@ from ashneuro.program.netx.file import (
     NetxLayer,
     Numbers,
     shifted,
+    squeezed,
     whole,
     whole_each,
 )
@@ -350,7 +351,7 @@ def input_shape(netx: NetxFile) -> Iterator[Violation]:
     first, given = netx.layers[0], netx.reading.input_shape
     if given is not None:
         stated = first.stated_shape if first.kind == "input" else None
-        if stated is not None and _squeezed(stated) != _squeezed(given):
+        if stated is not None and squeezed(stated) != squeezed(given):
             actual = f"the file says {shape_text(stated)}, --input-shape says {shape_text(given)}"
             yield Violation(first.name, actual, "leave --input-shape out")
     elif netx.input_shape is None and first.kind in NEEDED and first.complete and first.kind != "input":
@@ -363,8 +364,9 @@ def agreeing_shapes(netx: NetxFile) -> Iterator[Violation]:
         if not layer.complete or (netx.input_shape is None and layer.kind != "input"):
             return  # the shapes behind it are unknown
         if actual := _shape_misfit(layer):
-            remedy = f"correct it in the file, or {EXPORT}"
-            yield Violation(layer.name, actual, remedy if netx.reading.input_shape is None else GIVE_SHAPE)
+            given = netx.reading.input_shape is not None
+            flat = layer.index < 2 and layer.kind in SPATIAL and len(layer.in_shape or ()) < 3
+            yield Violation(layer.name, actual, GIVE_SHAPE if given or flat else f"correct it in the file, or {EXPORT}")
             return
 
 
@@ -519,7 +521,7 @@ def _shape_misfit(layer: NetxLayer) -> str:
     """Return the first inconsistency of a complete layer with its input and its own shape."""
     actual = _misfit(layer)
     stated = layer.kind in CONNECTED and "shape" in layer.numbers
-    if not actual and stated and _squeezed(layer.stated_shape) != _squeezed(layer.out_shape):
+    if not actual and stated and squeezed(layer.stated_shape or ()) != squeezed(layer.out_shape or ()):
         return f"its shape is {_values(layer.numbers['shape'])}, its weights give {shape_text(layer.out_shape)}"
     return actual
 
@@ -578,10 +580,6 @@ def _neurons(netx: NetxFile) -> Iterator[tuple[NetxLayer, Mapping[str, Any]]]:
     for layer in netx.layers:
         if layer.neuron is not None and layer.neuron.get("type") in NEURON_TYPES:
             yield layer, layer.neuron
-
-
-def _squeezed(shape: Shape | None) -> Shape | None:
-    return None if shape is None else tuple(size for size in shape if size != 1)
 
 
 def _values(values: Numbers) -> str:

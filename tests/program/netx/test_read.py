@@ -3,9 +3,11 @@ import nir
 import numpy as np
 import pytest
 
-from ashneuro.errors import GraphError
+import ashneuro as ash
+from ashneuro.errors import AshneuroError, GraphError
 from ashneuro.program.netx.file import NetxReading
 from ashneuro.program.netx.read import is_netx, netx_findings, read_netx, reading_of
+from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.synapse import matrix
 from ashneuro.simulation.emulator.run_program import run_program
 
@@ -565,11 +567,38 @@ def test_wrong_input_shape_is_an_error(tmp_path, shape, said):
     assert "--input-shape" in refused.value.do
 
 
+def test_timesteps_that_a_file_leaves_open(tmp_path):
+    """A last layer without neurons sums for as long as a sample lasts."""
+    path = write(tmp_path / "all.net", every_layer(np.random.default_rng(1)))
+    (error,) = [finding for finding in check_program(read_netx(path)) if not finding.ok]
+    assert error.rule == "read_out_in_range" and "--timesteps N" in error.remedy
+    network = ash.read(path, timesteps=12, comparison="strict")
+    program = network.program
+    assert program.timesteps == 12 and all(finding.ok for finding in check_program(program))
+    x = np.random.default_rng(2).random((12, 2, 2, 7, 6)).astype(np.float32)
+    bundle = ash.export(network, tmp_path / "bundle", inputs=x, lava=None).bundle
+    assert bundle.program("integer").timesteps == 12
+    ash.verify(bundle, lava=None)
+    record = ash.simulate(bundle.folder, on="loihi")
+    again = run_program(program, x, rasters=["dense6"])
+    np.testing.assert_array_equal(record.layers["dense6"].raster, again.layers["dense6"].raster)
+    with pytest.raises(AshneuroError, match="at least one step"):
+        ash.read(path, timesteps=0)
+
+
 def test_input_shape_agrees_with_the_file(tmp_path):
     path = write(tmp_path / "all.net", every_layer(np.random.default_rng(1)))
     assert read_netx(path, NetxReading(input_shape=(2, 7, 6))).inputs[0].shape == (2, 7, 6)
     with pytest.raises(GraphError, match=r"input0 .*file says 2×7×6, --input-shape says 2×6×7"):
         read_netx(path, NetxReading(input_shape=(2, 6, 7)))
+    # An axis of size 1 is the reading's to say.
+    _, conv, *_ = every_layer(np.random.default_rng(1))
+    one_channel = {**conv, "groups": 1, "weight": conv["weight"][:, :1]}
+    path = write(tmp_path / "flat.net", [{"type": "input", "shape": [7, 6]}, one_channel])
+    with pytest.raises(GraphError, match=r"conv1 .*its input has shape 7×6, not \(C, H, W\)") as refused:
+        read_netx(path)
+    assert "--input-shape C,H,W" in refused.value.do
+    assert read_netx(path, NetxReading(input_shape=(1, 7, 6))).inputs[0].shape == (1, 7, 6)
     no_shape = changed(every_layer(np.random.default_rng(1)), 0, shape=None)
     path = write(tmp_path / "none.net", no_shape)
     with pytest.raises(GraphError, match=r"input0 .*missing: shape") as refused:
