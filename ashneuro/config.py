@@ -23,7 +23,7 @@ from ashneuro.schemas import CONFIG, remedy_of
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-SWEEPS = ("ablation", "demo", "front", "front-long", "stua")
+SWEEPS = ("ablation", "ablation-lif", "demo", "front", "front-long", "stua")
 """Names of the examples that are sweeps; the others are settings of one run."""
 
 EARLIER: Mapping[str, Any] = {

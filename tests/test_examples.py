@@ -47,7 +47,7 @@ def test_sweep_loads_by_name(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert load_sweep(Path(name)) == load_sweep(EXAMPLES / f"{name}.toml")
     with pytest.raises(ConfigError, match="did you mean front") as caught:
         load_sweep(Path("frond"))
-    assert "ablation, demo, front" in caught.value.do
+    assert "ablation, ablation-lif, demo, front" in caught.value.do
     with pytest.raises(ConfigError, match="is a preset") as caught:
         load_sweep(Path("tiny"))
     assert Path(caught.value.do.removeprefix("see ")).is_file()

@@ -180,7 +180,8 @@ def matches(comparison: Comparison) -> Table:
         how="hybrid / ANN, on one node",
         note="As accurate: lower by one standard deviation of the difference at most (of a run, over draws of queries; "
         "another seed moves a run by about as much). Among the ANNs shown here, the cheapest in the typical case; "
-        "above 1 × the hybrid loses. A twin without an accuracy was not trained, and counts as accurate enough.",
+        "above 1 × the hybrid loses. A twin without an accuracy was not trained, or not evaluated in this arithmetic, "
+        "and counts as accurate enough.",
     )
 
 
