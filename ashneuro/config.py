@@ -244,6 +244,11 @@ class AbstractConfig:
     codebook: Annotated[int, Ge(0), Le(LARGEST_SIZE)] = 0
     codebook_groups: Size = 8
 
+    @property
+    def graded(self) -> bool:
+        """True if its neurons are stateless and send values."""
+        return self.kind == "spiking" and self.neuron == "graded"
+
 
 def relu_bits(config: AbstractConfig) -> int:
     """Return the bits of the quantised ReLUs that ``config`` asks for, or of its low-bit control.

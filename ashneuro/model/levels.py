@@ -80,7 +80,7 @@ def level_network(model: AshNet, currents: Tensor, bits: int | None = None, thre
         ConfigError: the neurons keep a state within a sample, or the payload is out of range.
     """
     config = model.config.abstract
-    stateless = config.kind in ANNS or (config.kind == "spiking" and config.neuron == "graded")
+    stateless = config.kind in ANNS or config.graded
     if model.abstract is None or not stateless or model.abstract.timesteps != 1:
         neuron = config.neuron if config.kind == "spiking" else config.kind
         raise ConfigError(

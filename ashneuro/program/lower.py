@@ -125,8 +125,7 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     firing = wiring.firing(name, contract) if spiking and dynamics == "lif" else LIF_FIRING
     origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
     size = np.maximum(np.abs(threshold), np.maximum(np.abs(rest), np.abs(origin)))
-    comparison = firing.comparison if dynamics == "lif" else own.comparison
-    compared = compared_with(threshold, size, comparison)
+    compared = compared_with(threshold, size, own.compares(firing))
     # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
     scale_free = not own.resonates and not wiring.message(name, contract).changes
     in_units_of_gain = spiking and scale_free and bool((gain > 0).all())

@@ -549,7 +549,8 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
     # its whole part.
     stateless = neuron.graded or not dv.any()
     whole = stateless and (du == DECAY_ONE).all()
-    exact = whole and neuron.firing == LIF_FIRING and neuron.dynamics in ("lif", "refractory")
+    own = DYNAMICS[neuron.dynamics]
+    exact = whole and neuron.firing == LIF_FIRING and own.resets and "threshold" not in own.kinds.values()
     subtract = neuron.v_subtract
     if subtract is not None:
         # Equal to the threshold in floats: equal in integers.

@@ -45,7 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.spiking.contract import Contract
-from ashneuro.spiking.firing import Comparison, compared_with
+from ashneuro.spiking.firing import Comparison, Firing, compared_with
 from ashneuro.spiking.message import SPIKE, TERNARY, Message
 
 DynamicsName = Literal["lif", "refractory", "adaptive", "resonate", "izhikevich", "ternary"]
@@ -111,6 +111,10 @@ class Dynamics:
     def kinds(self) -> dict[str, ParameterKind]:
         """Kind of each parameter by its name in a program."""
         return {name: parameter.kind for parameter in self.parameters.values() for name in parameter.names}
+
+    def compares(self, firing: Firing) -> Comparison:
+        """Return the comparison with the threshold: LIF's is that of ``firing``."""
+        return firing.comparison if self is DYNAMICS["lif"] else self.comparison
 
     def in_program(
         self,

@@ -35,7 +35,7 @@ def deployed_precision(settings: AbstractConfig) -> str:
     """
     if settings.kind == "quantised-relu":
         return f"int{min(8, relu_bits(settings))}"
-    if settings.kind == "spiking" and settings.neuron == "graded":
+    if settings.graded:
         return f"int{min(8, settings.message_bits)}"
     return PRECISION
 

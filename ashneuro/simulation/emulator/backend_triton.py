@@ -21,7 +21,6 @@ from ashneuro.simulation.emulator.compiled import KINDS, PARAMETERS, CompiledNeu
 from ashneuro.simulation.emulator.population import Population, States, Steps
 
 LANES, WARPS = 512, 4
-STATES = {"refractory": 1, "adaptive": 2, "change": 1}  # further state beside u and v
 BITS, ONE = tl.constexpr(DECAY_BITS), tl.constexpr(DECAY_ONE)
 STATE, UNIT = tl.constexpr(STATE_RANGE), tl.constexpr(STATE_UNIT)
 REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH, TERNARY, GRADED, COUNT, CHANGE = (
@@ -224,19 +223,14 @@ def run(
     if neurons is None or parameters is None:
         return None
     currents, u, v, bias = currents.contiguous(), u.contiguous(), v.contiguous(), population.bias.contiguous()
-    kind, resonates, shape = (
-        neurons.kind,
-        "reson" in neurons.kind or neurons.kind == "izhikevich",
-        (len(currents), *v.shape),
-    )
-    binary = neurons.spiking and kind not in ("ternary", "graded", "count", "change")
-    sent = torch.empty(shape, dtype=torch.uint8 if binary else torch.int32, device=v.device)
+    kind, resonates, shape = neurons.kind, neurons.dynamics.resonates, (len(currents), *v.shape)
+    sent = torch.empty(shape, dtype=torch.uint8 if neurons.binary else torch.int32, device=v.device)
     active = torch.empty_like(v)
     traces = [torch.empty(shape, dtype=torch.int32, device=v.device) if states is not None else v for _ in range(2)]
-    further = STATES.get(kind, 0) + (kind == "change" and neurons.late)
+    further = neurons.further
     given = () if resonates else more
     rest = [torch.stack(given) if given else v.new_zeros((max(1, further), *v.shape))]
-    if kind == "adaptive" and not given:
+    if neurons.dynamics.adapts and not given:  # the threshold starts at θ_0
         rest[0][0] = parameters[2].reshape(v.shape[1:])
     grid = (triton.cdiv(v.numel(), LANES),)
     integer_kernel[grid](

@@ -7,7 +7,6 @@ compute the kinds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from ashneuro.program.program import Shape
 from ashneuro.simulation.emulator.changes import ChangePopulation
 from ashneuro.simulation.emulator.neurons import IntegerPopulation, OtherPopulation
 from ashneuro.simulation.emulator.population import Population
-from ashneuro.spiking.dynamics import DynamicsName
+from ashneuro.spiking.dynamics import DYNAMICS, Dynamics, DynamicsName
 from ashneuro.spiking.message import SPIKE, Message
 
 ChannelsLast = tuple[int, int]  # (channels, positions) of an array that is channels-last in memory
@@ -30,14 +29,6 @@ KINDS: tuple[Kind, ...] = (
     "lif", "refractory", "adaptive", "resonate", "izhikevich", "ternary", "graded", "count", "change"
 )  # fmt: skip
 NUMBERS: tuple[Kind, ...] = ("ternary", "graded", "count", "change")  # they send numbers, the others spikes
-# Parameters of further dynamics, as the kernel takes them.
-OWN: Mapping[DynamicsName, tuple[str, ...]] = {
-    "refractory": ("refractory_steps",),
-    "adaptive": ("d_threshold", "d_refractory", "threshold_step"),
-    "resonate": ("sin", "cos"),
-    "izhikevich": ("sin", "cos"),
-    "ternary": ("threshold_below",),
-}
 
 
 PARAMETERS = 7  # the most that `CompiledNeurons.own` has
@@ -52,8 +43,9 @@ class CompiledNeurons:
         spiking: they send messages.
         bias: (*shape), shifted by its exponent.
         own: keep_u and keep_v, the factors of the decays in 1/4096, v_threshold and up to four
-            more: numbers, or arrays (*shape) where neurons differ. For LIF, v_threshold is the
-            largest v that does not spike.
+            more, of further dynamics those of `ashneuro.spiking.dynamics` in their order: numbers,
+            or arrays (*shape) where neurons differ. For LIF, v_threshold is the largest v that does
+            not spike.
         late: spikes reset v one step later; of changes: the error adds up.
         subtract: from v at a spike; 0: a spike sets v to 0.
         message: type that holds what they send, or v of a read-out. Nothing bounds changes: they
@@ -77,6 +69,18 @@ class CompiledNeurons:
     def whole(self) -> bool:
         """True if messages are whole numbers, whatever the unit of the layer."""
         return self.spiking and self.kind in ("count", "ternary")
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The kind as data: its parameters and state beyond LIF's."""
+        return next((own for name, own in DYNAMICS.items() if name == self.kind), Dynamics())
+
+    @property
+    def further(self) -> int:
+        """Number of state variables beside u and v. Of a complex state, u is the imaginary part."""
+        if self.kind == "change":
+            return 1 + self.late
+        return len(self.dynamics.state) - self.dynamics.resonates
 
     @cached_property
     def alike(self) -> bool:
@@ -102,10 +106,10 @@ class CompiledNeurons:
             own = (-population.keep_u, 0, population.v_threshold)
             held = np.int16 if spiking else np.int32
             return cls("change", spiking, bias, (*own, *_activation(message)), message.cumulative, message=held)
-        if isinstance(population, OtherPopulation) and population.integer and population.kind in OWN:
+        if isinstance(population, OtherPopulation) and population.integer and population.kind in KINDS:
             given = population.neurons.parameters
             own = (population.keep_u, population.keep_v, population.neurons.v_threshold)
-            own = (*own, *(given[name] for name in OWN[population.kind]))
+            own = (*own, *(given[name] for name in DYNAMICS[population.kind].kinds))
             return cls(population.kind, True, bias, own, message=np.uint8 if population.binary else np.int8)
         return None
 

@@ -310,8 +310,7 @@ class _LoadedGraph:
         rest = reset if spiking and self._contract.start == "v_reset" else leak
         size = xp.maximum(abs(threshold), xp.maximum(abs(leak), abs(rest)))
         dynamics, stated = node_dynamics(node)
-        comparison = firing.comparison if dynamics == "lif" else DYNAMICS[dynamics].comparison
-        compared = compared_with(threshold, size, comparison)
+        compared = compared_with(threshold, size, DYNAMICS[dynamics].compares(firing))
         gain = 1.0 if leaking or self._contract.if_convention == "per-step" else self._contract.dt_s
 
         own, v_decay = DYNAMICS[dynamics], np.zeros(())

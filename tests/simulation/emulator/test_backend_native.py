@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.program.program import InputPort, Layer, Neuron, Synapse
 from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator import backend_native
-from ashneuro.simulation.emulator.compiled import CompiledNeurons
+from ashneuro.simulation.emulator.compiled import KINDS, PARAMETERS, CompiledNeurons
 from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.dynamics import DYNAMICS
@@ -573,6 +574,18 @@ def test_states_at_limits(monkeypatch):
         x = np.tile(np.array([[[2**17 - 1, 1 - 2**17, 77]]], float), (9, 2, 1))
         x[3:] = [[-5, 3, -131_071]]
         both(program, x, monkeypatch)
+
+
+def test_kinds_and_sizes_are_those_of_the_kernel():
+    source = backend_native.SOURCE.read_text(encoding="utf-8")
+    (kinds,) = re.findall(r"enum Kind \{(.*)\};", source)
+    assert tuple(kind.strip().lower() for kind in kinds.split(",")) == KINDS
+    for field in ("int32_t shared", "const int32_t\\* each"):
+        assert re.findall(rf"{field}\[(\d+)\];", source) == [str(PARAMETERS)]
+    for name in ("ROWS", "COPIED"):
+        assert f"{name} = {getattr(backend_native, name)};" in source
+    types = ["SPIKES", *(str(one).upper() for one in backend_native.TYPES)]
+    assert f"enum Type {{ {', '.join(types)} }};" in source
 
 
 def test_count_exceeds_a_byte():
