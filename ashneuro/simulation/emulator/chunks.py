@@ -46,12 +46,15 @@ def run_chunks(
         chunks, into = (
             [{name: values[:, part] for name, values in arrays.items()} for part in parts] for arrays in (inputs, kept)
         )
-        pool = ThreadPoolExecutor(min(cores, len(chunks)))
+        threads = min(cores, len(chunks))
+        # One thread is this one, whose core has the caches.
+        pool = ThreadPoolExecutor(threads) if threads > 1 else None
         try:
-            for done in pool.map(run, chunks, into):
+            for done in (pool.map if pool else map)(run, chunks, into):
                 records.append(done)
                 if progress:
                     progress(sum(record.samples for record in records), samples)
         finally:
-            pool.shutdown(cancel_futures=True)
+            if pool:
+                pool.shutdown(cancel_futures=True)
     return SpikeRecord.joined(records)
