@@ -7,46 +7,25 @@ import json
 import random
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 from tests.fuzz import containers, mutations
+from tests.fuzz.further_cases import FURTHER
 from tests.fuzz.mutations import DEEP, DIGITS, Must, Mutation, replaced
-
-Words = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A file that commands read.
-
-    Args:
-        scene: folder of the seeds.
-        file: the file in it.
-        damage: its mutations; the argument is the number of rounds of random ones.
-        rounds: of them.
-        verbs: commands that read it, used in turn.
-        kind: row of the table.
-        derived: it can be made again, so nothing stops because of it.
-        required: ``False``: the commands may do without reading all of it, so nothing is wrong
-            with accepting it.
-    """
-
-    scene: str
-    file: str
-    damage: Callable[[int], Iterable[Mutation]]
-    rounds: int
-    verbs: tuple[Words, ...]
-    kind: str
-    derived: bool = False
-    required: bool = True
+from tests.fuzz.target import Target, Words, data_verbs
 
 
 @dataclass(frozen=True)
 class Case:
-    """One malformed input of one command."""
+    """One malformed input of one command.
+
+    Args:
+        number: from 1 on, among the cases of its kind.
+    """
 
     number: int
     target: Target
@@ -56,8 +35,11 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Return the commands, the file and the damage, on one line."""
-        return f"{self.number}: {' '.join(self.words)} | {self.target.file}: {self.mutation.name}"
+        """Return kind and number in it, the commands, the file and the damage, on one line.
+
+        The damage is seeded by it, so cases of other kinds may be added.
+        """
+        return f"{self.target.kind} {self.number}: {' '.join(self.words)} | {self.target.file}: {self.mutation.name}"
 
     @property
     def must(self) -> str:
@@ -152,27 +134,6 @@ def _sweep(rounds: int) -> Iterator[Mutation]:
     yield from mutations.toml_file(rounds)
 
 
-def _csv(rounds: int) -> Iterator[Mutation]:
-    yield from mutations.PLACES
-    yield from mutations.FOREIGN
-    yield replaced("a field of 1 MB", b"image,caption\n0.png," + b"x" * 10**6 + b"\n", "any")
-    yield replaced("an open quote", b'image,caption\n0.png,"a thing\n1.png,b\n')
-    yield replaced("zero bytes", b"image,caption\n0.png,a\0b\n1.png,b\n")
-    yield replaced("100,000 columns", b",".join([b"a"] * DEEP) + b"\n")
-    yield replaced("a name that leads out", b"image,caption\n../../../etc/passwd,a\n")
-    yield replaced("a device as picture", b"image,caption\n/dev/zero,a\n")
-    yield replaced("a name of 5,000 letters", b"image,caption\n" + b"x" * 5000 + b".png,a\n")
-    yield replaced("a zero byte in a name", b"image,caption\n0\0.png,a\n")
-    yield replaced("Latin-1", "image,caption\n0.png,\xe4\n".encode("latin-1"))
-    for _ in range(rounds):
-        yield Mutation("truncated", "any", mutations._truncated)
-        yield Mutation("bits flipped", "any", mutations._flipped_anywhere)
-
-
-def _onnx(rounds: int) -> Iterator[Mutation]:
-    yield from mutations.binary(rounds)
-
-
 RUN_VERBS: tuple[Words, ...] = (
     ("evaluate", "hybrid"),
     ("search", "hybrid", "red"),
@@ -210,12 +171,8 @@ NPZ_VERBS: tuple[Words, ...] = tuple(tuple(word.replace(".npy", ".npz") for word
 RESUME: tuple[Words, ...] = (("train", "hybrid", "--resume", "--out", "hybrid"),)
 
 
-def data_verbs(file: str) -> tuple[Words, ...]:
-    """Return the commands that read a data set."""
-    return ("data", "check", file), ("data", "show", file, "--out", "sheet.png")
-
-
 TARGETS: tuple[Target, ...] = (
+    *FURTHER,
     Target("network", "network.nir", containers.hdf5_file, 12, NIR_VERBS, "NIR graph"),
     Target("network", "network.net", containers.hdf5_file, 12, NET_VERBS, "lava-dl network"),
     Target("network", "x.npy", mutations.npy_file, 10, INPUT_VERBS, "inputs, .npy"),
@@ -321,7 +278,7 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "data", "pairs.coco.json", mutations.json_file, 6, data_verbs("pairs.coco.json"), "pairs, COCO", required=False
     ),
-    Target("data", "pairs.csv", _csv, 10, data_verbs("pairs.csv"), "pairs, CSV"),
+    Target("data", "pairs.csv", mutations.csv_file, 10, data_verbs("pairs.csv"), "pairs, CSV"),
     Target("data", "shard-000000.tar", containers.tar_file, 10, data_verbs("shard-000000.tar"), "shards, tar"),
     Target("data", "packed.tar.gz", containers.tar_file, 6, data_verbs("packed.tar.gz"), "shards, tar.gz"),
     Target("data", "0.png", containers.picture_file, 10, data_verbs("pairs.jsonl")[:1], "pictures, PNG"),
@@ -348,14 +305,21 @@ PATTERNS = (
 
 def all_cases() -> tuple[Case, ...]:
     """Return every case, in an order that mixes nothing: target by target."""
-    found: list[tuple[Target, Mutation, Words, bool]] = []
+    numbers: Counter[str] = Counter()
+    found: list[Case] = []
+
+    def add(target: Target, mutation: Mutation, words: Words, fix_hash: bool = True) -> None:
+        numbers[target.kind] += 1
+        found.append(Case(numbers[target.kind], target, mutation, words, fix_hash))
+
     for target in TARGETS:
         words = cycle(target.verbs)
         for index, mutation in enumerate(target.damage(target.rounds)):
-            found.append((target, mutation, next(words), index % 12 != 11))
+            add(target, mutation, next(words), index % 12 != 11)
     for pattern in PATTERNS:
-        found += [(*one, True) for one in _pattern(pattern)]
-    return tuple(Case(number, *one) for number, one in enumerate(found))
+        for one in _pattern(pattern):
+            add(*one)
+    return tuple(found)
 
 
 def sample(count: int) -> tuple[Case, ...]:

@@ -9,6 +9,7 @@ import os
 import random
 import struct
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,20 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tests.fuzz.mutations import CLAIM, DEEP, DIGITS, Must, Mutation, _sparse, _write, binary, replaced
+from tests.fuzz.mutations import (
+    CLAIM,
+    DEEP,
+    DIGITS,
+    PLACES,
+    Must,
+    Mutation,
+    _sparse,
+    _write,
+    binary,
+    json_file,
+    replaced,
+    zeros,
+)
 
 # HDF5
 
@@ -441,8 +455,6 @@ def _bomb_in_gzip(path: Path, rng: random.Random) -> None:
     """Write a shard whose text is 2 GiB of zeros; compressed if the shard is."""
     info = tarfile.TarInfo("000.txt")
     info.size = 2 << 30
-    from tests.fuzz.mutations import zeros
-
     head = info.tobuf()
     stored, _ = zeros(2 << 30)
     first = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -476,3 +488,29 @@ def tar_file(rounds: int) -> Iterator[Mutation]:
     yield Mutation("a text of 2 GiB, compressed", "refuse", _bomb_in_gzip)
     yield from binary(rounds)
     yield Mutation("a file of 1 TiB behind its end", "any", _sparse)
+
+
+def _in_tar(name: str, apply: Callable[[Path, random.Random], None]) -> Callable[[Path, random.Random], None]:
+    """Return the damage ``apply`` done to one member of a shard."""
+
+    def change(path: Path, rng: random.Random) -> None:
+        with tarfile.open(path) as tar:
+            content = {info.name: tar.extractfile(info).read() for info in tar}  # type: ignore[union-attr]
+        with tempfile.TemporaryDirectory() as place:
+            file = Path(place) / name
+            file.write_bytes(content[name])
+            apply(file, rng)
+            content[name] = file.read_bytes()
+        path.unlink()
+        with tarfile.open(path, "w") as tar:
+            for member, data in content.items():
+                _member(tar, member, data)
+
+    return change
+
+
+def shard_json(rounds: int) -> Iterator[Mutation]:
+    """Iterate over damage to the JSON of one sample of a shard."""
+    for mutation in json_file(rounds):
+        if mutation not in PLACES:
+            yield Mutation(mutation.name, mutation.must, _in_tar("000.json", mutation.apply))

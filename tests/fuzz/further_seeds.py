@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 
 from ashneuro.data.clip_pack import PackedClip, encode, write_pack
-from tests.fuzz.seeds import pictures
+from ashneuro.exchange import Joules, StreamCoding, StreamEvaluation, StreamRate
+from tests.fuzz.pictures import pictures
 
 
 def onnx_model(path: Path) -> None:
@@ -42,7 +45,9 @@ def onnx_model(path: Path) -> None:
 
 
 def tables(folder: Path) -> None:
-    """Write pairs as parquet: pictures in it (``pairs.parquet``), and an imagefolder."""
+    """Write pairs as parquet and arrow with pictures in them, as imagefolders, with side-cars, and
+    as a shard with JSON.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -54,11 +59,23 @@ def tables(folder: Path) -> None:
     pq.write_table(table, folder / "pairs.parquet")
     with pa.OSFile(str(folder / "pairs.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
         stream.write_table(table)
-    own = folder / "folder"
-    own.mkdir()
-    for name in names:
-        shutil.copy(folder / "pictures" / name, own / name)
-    pq.write_table(pa.table({"file_name": names, "text": texts}), own / "metadata.parquet")
+    for name in ("csv", "jsonl", "parquet", "sidecars"):
+        shutil.copytree(folder / "pictures", folder / name, ignore=lambda place, found: set(found) - set(names))
+    pq.write_table(pa.table({"file_name": names, "text": texts}), folder / "parquet" / "metadata.parquet")
+    rows = [{"file_name": name, "text": text} for name, text in zip(names, texts, strict=True)]
+    (folder / "jsonl" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = "".join(f"{name},{text}\n" for name, text in zip(names, texts, strict=True))
+    (folder / "csv" / "metadata.csv").write_text(f"file_name,text\n{lines}")
+    for number, text in enumerate(texts):
+        car = folder / "sidecars" / f"{number}.{'json' if number % 2 else 'txt'}"
+        car.write_text(json.dumps({"caption": text}) if number % 2 else f"{text}\n")
+    with tarfile.open(folder / "shard.tar", "w") as tar:
+        for number, (name, text) in enumerate(zip(names, texts, strict=True)):
+            picture = (folder / "pictures" / name).read_bytes()
+            for suffix, data in (("png", picture), ("json", json.dumps({"caption": text, "id": number}).encode())):
+                member = tarfile.TarInfo(f"{number:03}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
     shutil.rmtree(folder / "pictures")
 
 
@@ -105,3 +122,12 @@ def questions(folder: Path) -> None:
     (folder / "snli_ve_dev.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entailed))
     (folder / "nlvr2").mkdir()
     (folder / "nlvr2" / "dev.json").write_text(json.dumps(sentence) + "\n")
+
+
+def stream(path: Path) -> None:
+    """Write an evaluation of a stream at one frame rate."""
+    joules = Joules(1e-6, 2e-6, 3e-6)
+    coding = StreamCoding("changes", 1200.4, 200_000.0, 800.0, 4, joules)
+    at = StreamRate(8.0, 40, 0.5, {"R@1": 0.3}, {"R@1": 0.4}, 1e6, joules, 5e5, joules, (coding,))
+    found = StreamEvaluation("hybrid", "shapes", 5, 4, 1.0, "loihi", "cmos45", (at,))
+    path.write_text(json.dumps(found.to_json(), indent=1))

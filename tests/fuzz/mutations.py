@@ -11,6 +11,7 @@ import json
 import os
 import random
 import struct
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -150,7 +151,7 @@ def _edit(
 ) -> None:
     """Replace one value that ``fits`` by ``new`` of it; a `_Raw` is written without quotes."""
     text = path.read_text()
-    lines = path.suffix == ".jsonl"
+    lines = path.suffix == ".jsonl" or "\n{" in text  # NLVR2 calls such a file .json
     content = [json.loads(line) for line in text.splitlines()] if lines else json.loads(text)
     places = [place for place in _leaves(content) if fits(_at(content, place))]
     if not places:
@@ -232,6 +233,40 @@ def json_file(rounds: int) -> Iterator[Mutation]:
         yield _replace_value(
             "an empty value", "any", lambda value, rng: type(value)(), lambda v: isinstance(v, dict | list | str)
         )
+
+
+# Tables and texts
+
+
+def csv_file(rounds: int) -> Iterator[Mutation]:
+    """Iterate over damage to a table of captions."""
+    yield from PLACES
+    yield from FOREIGN
+    yield replaced("a field of 1 MB", b"image,caption\n0.png," + b"x" * 10**6 + b"\n", "any")
+    yield replaced("an open quote", b'image,caption\n0.png,"a thing\n1.png,b\n')
+    yield replaced("zero bytes", b"image,caption\n0.png,a\0b\n1.png,b\n")
+    yield replaced("100,000 columns", b",".join([b"a"] * DEEP) + b"\n")
+    yield replaced("a name that leads out", b"image,caption\n../../../etc/passwd,a\n")
+    yield replaced("a device as picture", b"image,caption\n/dev/zero,a\n")
+    yield replaced("a name of 5,000 letters", b"image,caption\n" + b"x" * 5000 + b".png,a\n")
+    yield replaced("a zero byte in a name", b"image,caption\n0\0.png,a\n")
+    yield replaced("Latin-1", "image,caption\n0.png,\xe4\n".encode("latin-1"))
+    for _ in range(rounds):
+        yield Mutation("truncated", "any", _truncated)
+        yield Mutation("bits flipped", "any", _flipped_anywhere)
+
+
+def text_file(rounds: int) -> Iterator[Mutation]:
+    """Iterate over damage to a text."""
+    yield from PLACES
+    yield from FOREIGN
+    yield replaced("Latin-1", "# \xe4\n".encode("latin-1"))
+    yield replaced("UTF-16", "# \xe4\n".encode("utf-16"))
+    yield replaced("a line of 10 MB", b"x" * 10**7, "any")
+    yield replaced("10⁶ lines", b"x\n" * 10**6, "any")
+    yield replaced("terminal sequences", b"\x1b]0;title\a\x1b[31m\rerror: x\n", "any")
+    for _ in range(rounds):
+        yield Mutation("bits flipped", "any", _flipped_anywhere)
 
 
 # TOML
@@ -448,6 +483,45 @@ def _twice(path: Path, rng: random.Random) -> None:
     with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
         warnings.simplefilter("ignore")
         archive.writestr(name, content[name])
+
+
+def _in_member(name: str, apply: Callable[[Path, random.Random], None]) -> Callable[[Path, random.Random], None]:
+    """Return the damage ``apply`` done to one member of an archive.
+
+    A member ``x.npy`` is taken for the text that it holds.
+    """
+
+    def change(path: Path, rng: random.Random) -> None:
+        content = members(path)
+        is_array = name.endswith(".npy")
+        text = str(np.load(io.BytesIO(content[name]), allow_pickle=False)).encode() if is_array else content[name]
+        with tempfile.TemporaryDirectory() as place:
+            file = Path(place) / "member.json"
+            file.write_bytes(text)
+            apply(file, rng)
+            data = file.read_bytes()
+        if is_array:
+            data = _as_saved(np.array(data.decode("utf-8", "replace")))
+        content[name] = data
+        _packed(path, content)
+
+    return change
+
+
+def json_member(name: str, rounds: int) -> Iterator[Mutation]:
+    """Iterate over damage to the JSON in one member of an archive."""
+    for mutation in json_file(rounds):
+        if mutation not in PLACES:
+            yield Mutation(f"{name}: {mutation.name}", mutation.must, _in_member(name, mutation.apply))
+
+
+def counts_file(rounds: int) -> Iterator[Mutation]:
+    """Iterate over damage to an .npz with a header of JSON."""
+    for mutation in npz_file(rounds):
+        # The header is text, and counts of zero are counts.
+        own: Must = "any" if mutation.name in ("member: text", "a member left out", "no elements") else mutation.must
+        yield Mutation(mutation.name, own, mutation.apply)
+    yield from json_member("header.npy", rounds)
 
 
 def npz_file(rounds: int) -> Iterator[Mutation]:

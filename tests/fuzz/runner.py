@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.hub import folder_hub
+
 MEMORY = 2 << 30
 """Bytes of address space that a case may take beyond the parent's."""
 RESIDENT = 1 << 30
@@ -84,6 +86,7 @@ def warm() -> None:
         "pyarrow",
         "onnx",
         "tokenizers",
+        "huggingface_hub",
         "ashneuro.cli",
     ]:
         with contextlib.suppress(ImportError):
@@ -159,6 +162,11 @@ def _child(words: Sequence[object], cwd: Path, log: Path, seconds: float) -> Non
         sys.argv = ["ashneuro", *map(str, words)]
         from ashneuro.cli import main
 
+        if (cwd / "hub").is_dir():
+            import huggingface_hub
+
+            for name, stand_in in folder_hub(cwd / "hub").items():
+                setattr(huggingface_hub, name, stand_in)
         try:
             main()
         except SystemExit as stop:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import shutil
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
 import nir
 import numpy as np
+
+from ashneuro.training.claims import CLAIM, Holder
+from tests.fuzz import further_seeds
+from tests.fuzz.pictures import pictures
 
 Run = Callable[..., None]
 """Runs one command line, which must succeed: a working directory, then the words."""
@@ -68,6 +71,14 @@ def make(folder: Path, run: Run) -> None:
     run(scene, "evaluate", "hybrid")
     run(scene, "evaluate", "hybrid", "--task", "entailment")
     run(scene, "export", "hybrid", "--samples", 2, "--no-lava")
+    run(scene, "evaluate", "hybrid", "--abstract-on", "loihi")
+    for index in (1, 2):
+        run(scene, "evaluate", "hybrid", "--abstract-on", "loihi", "--shard", f"{index}/2")
+    further_seeds.stream(scene / "hybrid" / "stream-shapes.json")
+    further_seeds.questions(scene / "questions")
+    _hub(folder / "hub", scene / "hybrid")
+    further_seeds.clips(folder / "clips")
+    further_seeds.tables(folder / "tables")
     shutil.copytree(shapes, folder / "sweep" / "shapes")
     changes = json.dumps([*SMALL, "train.epochs=1"])
     (folder / "sweep" / "sweep.toml").write_text(
@@ -75,6 +86,16 @@ def make(folder: Path, run: Run) -> None:
         '[factors.kind]\n"no encoder" = ["model.abstract.kind=none"]\n'
     )
     run(folder / "sweep", "sweep", "sweep.toml", "--out", "out")
+    claim = CLAIM.stamped(asdict(Holder(1, "another", "pid:[0]")))
+    (folder / "sweep" / "out" / "cells" / "base-0.claim-1").write_text(json.dumps(claim))
+
+
+def _hub(folder: Path, run: Path) -> None:
+    """Write a run, and the same run in a folder in the place of the hub."""
+    for place in (folder / "hybrid", folder / "hub" / "me" / "hybrid"):
+        place.mkdir(parents=True)
+        for name in ("README.md", "config.json", "vocabulary.json", "labels.json", "model.safetensors"):
+            shutil.copy(run / name, place / name)
 
 
 def files(folder: Path) -> None:
@@ -119,38 +140,6 @@ def _networks(folder: Path, run: Run) -> None:
     stated = "--integration euler --input-coding spikes --start v_leak"
     run(folder, "export", "network.nir", "--out", "bundle", *words.split(), *stated.split())
     shutil.copy(folder / "bundle" / "network.nir", folder / "network.nir")  # with what it depends on
-
-
-def pictures(folder: Path) -> None:
-    from PIL import Image
-
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(1)
-    names = [f"{number}.png" for number in range(8)]
-    for name in names:
-        Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(folder / name)
-    Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(folder / "0.jpg")
-    Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(folder / "0.tiff")
-    texts = [f"a thing of kind {number}" for number in range(8)]
-    tables = {
-        "jsonl": "".join(json.dumps({"image": n, "caption": t}) + "\n" for n, t in zip(names, texts, strict=True)),
-        "json": json.dumps([{"image": n, "caption": t} for n, t in zip(names, texts, strict=True)]),
-        "csv": "image,caption\n" + "".join(f"{n},{t}\n" for n, t in zip(names, texts, strict=True)),
-        "coco.json": json.dumps(
-            {
-                "images": [{"id": i, "file_name": n} for i, n in enumerate(names)],
-                "annotations": [{"id": i, "image_id": i, "caption": t} for i, t in enumerate(texts)],
-            }
-        ),
-    }
-    for suffix, text in tables.items():
-        (folder / f"pairs.{suffix}").write_text(text)
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for number, (name, text) in enumerate(zip(names, texts, strict=True)):
-            for suffix, data in (("png", (folder / name).read_bytes()), ("txt", text.encode())):
-                member = tarfile.TarInfo(f"{number:03}.{suffix}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-    (folder / "shard-000000.tar").write_bytes(packed.getvalue())
-    (folder / "packed.tar.gz").write_bytes(gzip.compress(packed.getvalue(), mtime=0))
+    for index in (1, 2):
+        part = ("--shard", f"{index}/2", "--counts", f"part-{index}.npz")
+        run(folder, "simulate", "bundle", "--inputs", "x.npy", "--on", "loihi", *part)

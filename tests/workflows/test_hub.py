@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import ashneuro as ash
 from ashneuro.errors import ConfigError, DataError, MissingDependency
 from tests.commands.conftest import ashneuro, exported_run, pairs, task_run  # noqa: F401 - fixtures
+from tests.hub import folder_hub
 
 hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install -e '.[hub]'")
 
@@ -18,32 +18,9 @@ hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not inst
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder in the place of the hub."""
-    from huggingface_hub.utils import filter_repo_objects
-
     folder = tmp_path / "hub"
-
-    def copy(source: Path, target: Path, patterns: list[str]) -> None:
-        names = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
-        for name in filter_repo_objects(names, allow_patterns=patterns):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target / name)
-
-    class Api:
-        def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> str:
-            (folder / name).mkdir(parents=True, exist_ok=exist_ok)
-            (folder / name / "visibility").write_text("private" if private else "public")
-            return f"hub/{name}"
-
-        def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], **_: Any) -> None:
-            copy(Path(folder_path), folder / repo_id, allow_patterns)
-
-    def download(name: str, *, revision: str | None, local_dir: Path, allow_patterns: list[str]) -> None:
-        if not (folder / name).is_dir():
-            raise OSError(f"404: no repository {name}")
-        copy(folder / name, Path(local_dir), allow_patterns)
-
-    monkeypatch.setattr(hub, "HfApi", Api)
-    monkeypatch.setattr(hub, "snapshot_download", download)
+    for name, stand_in in folder_hub(folder).items():
+        monkeypatch.setattr(hub, name, stand_in)
     return folder
 
 
