@@ -356,6 +356,10 @@ class StreamRate:
     host_skipping_j: Joules | None
     codings: tuple[StreamCoding, ...]
 
+    def __post_init__(self) -> None:
+        if not ("R@1" in self.metrics and "R@1" in self.own_metrics):
+            raise ValueError("its metrics have no R@1")
+
     def total_j(self, coding: StreamCoding, *, skipping: bool) -> Joules | None:
         """Return the joules of host and deployed part; ``None`` where one is not known."""
         host = self.host_skipping_j if skipping else self.host_j

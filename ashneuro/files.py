@@ -99,6 +99,14 @@ def require_regular(path: str | Path, limit: int | None = None) -> int:
     return found.st_size
 
 
+def is_file(path: Path) -> bool:
+    """Return True if ``path`` is a file; False also for a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def reason_of(error: Exception) -> str:
     """Return why a file could not be read, without its name, on one line."""
     text = getattr(error, "strerror", None) or (f"it has no {error}" if isinstance(error, KeyError) else str(error))

@@ -186,6 +186,9 @@ class RowFile:
     seed: int
 
 
+ORIGIN_NAME = "origin.json"
+"""Name of an `OriginFile` in a bundle."""
+
 CONFIG = Format("ashneuro-config", dict[str, Any], bare=True)
 """``config.json``; `ashneuro.config.parse_config` compares it with `RunConfig`."""
 LABELS = Format("ashneuro-labels", dict[Literal["vqa", "entailment", "nlvr2"], list[str]], bare=True)

@@ -15,6 +15,7 @@ from ashneuro.data.columns import SUFFIXES, Columns, choose_columns, is_picture,
 from ashneuro.data.readers import PARTS, SAMPLE, Record, make_record, merge, read_csv, read_json, read_jsonl, read_text
 from ashneuro.data.walk import files_below
 from ashneuro.errors import DataError
+from ashneuro.files import is_file
 
 SIDE_CARS = (".txt", ".text", ".caption", ".json")
 """Suffixes, in any case, of files that hold the captions of the picture of the same name: one a
@@ -48,16 +49,16 @@ def find_picture(folder: Path, name: str) -> Path:
     systems change. If it is nowhere, the first path is returned.
     """
     first = folder / name
-    if is_there(first):
+    if is_file(first):
         return first
     parts = PurePath(name.replace("\\", "/")).parts
     names = [PurePath(*parts[start:]) for start in range(len(parts))]
     paths = [place / own for own in names for place in (folder, folder / "images")]
     if not is_picture(name):
         paths += [Path(f"{path}{suffix}") for path in paths for suffix in SUFFIXES]
-    if found := next((path for path in paths if is_there(path)), None):
+    if found := next((path for path in paths if is_file(path)), None):
         return found
-    if names and len(inside := [path for other in _folders_in(folder) if is_there(path := other / names[0])]) == 1:
+    if names and len(inside := [path for other in _folders_in(folder) if is_file(path := other / names[0])]) == 1:
         return inside[0]
     return _alike(paths) or first
 
@@ -84,7 +85,7 @@ def _alike(paths: Iterable[Path]) -> Path | None:
         except (OSError, ValueError):
             continue
         found = names.get(_plain(path.name), [])
-        if len(found) == 1 and is_there(path.parent / found[0]):
+        if len(found) == 1 and is_file(path.parent / found[0]):
             return path.parent / found[0]
     return None
 
@@ -100,14 +101,6 @@ def _names_in(folder: Path, changed: int) -> dict[str, list[str]]:
 
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def is_there(path: Path) -> bool:
-    """Return True if ``path`` is a file; False also for a name that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def part_of(folders: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from ashneuro.data.pairs import Question
 from ashneuro.data.readers import PARTS, is_id, json_lines, part_of_file, read_json, value_of
 from ashneuro.errors import DataError
+from ashneuro.files import is_file
 
 Read = tuple[list[Question], list[str]]
 
@@ -242,7 +243,7 @@ def picture_path(folder: Path, name: str) -> Path:
     elif re.search(r"-img[01]\.png$", name):
         bare = name.rpartition("/")[2]
         candidates += [folder / bare, folder / bare.partition("-")[0] / bare, folder / "images" / "train" / name]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    return next((path for path in candidates if is_file(path)), candidates[0])
 
 
 def _files(path: Path, suffix: str) -> list[Path]:

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 import ashneuro
 from ashneuro.arrays import load_npz
 from ashneuro.errors import BundleError, GraphError
-from ashneuro.files import LARGEST_JSON, read_json, reason_of, require_regular
+from ashneuro.files import LARGEST_JSON, is_file, read_json, reason_of, require_regular
 from ashneuro.program.assumption import Assumptions
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.nir_file import read_graph, write_graph
@@ -366,7 +366,7 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
     problems = []
     for name, entry in manifest["files"].items():
         path = folder / name
-        if Path(name).name != name or not path.is_file():  # a manifest must not lead out of the folder
+        if Path(name).name != name or not is_file(path):  # a manifest must not lead out of the folder
             problems.append(f"{name} is missing")
         elif _grown(path, entry.get("bytes")) or _sha256(path) != entry.get("sha256"):
             problems.append(f"{name} was changed after export")

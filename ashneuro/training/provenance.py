@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 from ashneuro import schemas
-from ashneuro.files import reason_of, replace_file, require_regular
+from ashneuro.files import read_text, reason_of, replace_file, require_regular
 
-ORIGIN = "origin.json"
+ORIGIN = schemas.ORIGIN_NAME
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 EXPORTS = "exports.json"
@@ -48,12 +48,18 @@ def origin_problem(bundle: Path) -> str:
 
 
 def record_export(run: Path, bundle: Path, digest: str) -> None:
-    """Record the digest of a bundle in ``exports.json`` of its run, and in the run's card."""
+    """Record the digest of a bundle in ``exports.json`` of its run, and in the run's card.
+
+    A card that is no text stays as it is.
+    """
     known = recorded_exports(run) | {_name(run, bundle): digest}
     content = json.dumps(schemas.EXPORTS.stamped({"digests": known}), indent=1) + "\n"
     replace_file(run / EXPORTS, lambda file: file.write_text(content, encoding="utf-8"))
     card = run / CARD
-    text = card.read_text(encoding="utf-8") if card.is_file() else f"# {run.name}\n"
+    try:
+        text = read_text(card) if card.exists() else f"# {run.name}\n"
+    except (OSError, ValueError):
+        return
     lines = [f"- `{name}`: digest (SHA-256 of its manifest.json) `{value}`" for name, value in known.items()]
     how = "`ashneuro verify BUNDLE --digest DIGEST` compares it.\n"
     text = "\n".join([text.partition(CARD_SECTION)[0] + CARD_SECTION, *lines, "", how])

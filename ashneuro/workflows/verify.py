@@ -88,7 +88,7 @@ def certified(bundle: Bundle, run: Path | None = None) -> Certificate | None:
     Raises:
         ProofError: the bundle has another digest, or its files do not belong together.
     """
-    from ashneuro.simulation.proof.consistency import check_bundle
+    from ashneuro.simulation.proof.consistency import check_bundle, check_certificate
     from ashneuro.training.provenance import recorded_digest
 
     recorded = None if run is None else recorded_digest(run, bundle.folder)
@@ -97,7 +97,7 @@ def certified(bundle: Bundle, run: Path | None = None) -> Certificate | None:
         raise ProofError(f"{bundle.folder} is not the bundle of {run}", why, f"ashneuro export {run}")
     if bundle.certificate is None:
         return None
-    checked = replace(bundle.certificate, checks=check_bundle(bundle))
+    checked = replace(bundle.certificate, checks=(*check_bundle(bundle), *check_certificate(bundle)))
     for error in differences(bundle, checked):
         raise error
     said = "the numbers were computed at export: `ashneuro verify` computes them again"

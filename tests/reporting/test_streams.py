@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from ashneuro.exchange import Joules, StreamCoding, StreamEvaluation, StreamRate
 from ashneuro.reporting import html, tables
 from tests.reporting.example import whole_report
@@ -41,3 +43,8 @@ def test_reports_show_streams():
     assert "Pictures that follow one another" in page and "ANN, dense" in page
     assert "Pictures that follow one another" not in html.render(whole_report())
     assert whole_report(streams=[FOUND]).to_json()["streams"][0]["rates"][0]["codings"][1]["messages"] is None
+
+
+def test_rate_needs_the_metric_that_is_shown() -> None:
+    with pytest.raises(ValueError, match="no R@1"):
+        replace(RATE, own_metrics={})

@@ -17,7 +17,16 @@ import numpy as np
 
 import ashneuro
 from ashneuro.errors import AshneuroError
-from ashneuro.program.bundle import MANIFEST, NETWORK, NETX, REFERENCE, Bundle, records_assumptions
+from ashneuro.program.bundle import (
+    CERTIFICATE,
+    MANIFEST,
+    NETWORK,
+    NETX,
+    OWN_FILES,
+    REFERENCE,
+    Bundle,
+    records_assumptions,
+)
 from ashneuro.program.certificate import Check, Computation
 from ashneuro.program.lower import lower
 from ashneuro.program.netx.read import read_netx, reading_of
@@ -25,6 +34,7 @@ from ashneuro.program.program import Program
 from ashneuro.program.quantise import LayerCost
 from ashneuro.program.requantise import quantise_again
 from ashneuro.program.same import compare_programs
+from ashneuro.schemas import ORIGIN_NAME
 from ashneuro.simulation.lava.script import SCRIPT, lava_script, template_sha256
 from ashneuro.spiking.contract import read_contract
 
@@ -37,7 +47,7 @@ def check_bundle(bundle: Bundle) -> tuple[Check, ...]:
 
     Nothing is simulated.
     """
-    return (*_programs(bundle), _answers(bundle), *_script(bundle), *_strangers(bundle))
+    return (*_programs(bundle), _answers(bundle), *_script(bundle), *_beside(bundle))
 
 
 def _programs(bundle: Bundle) -> Iterator[Check]:
@@ -155,6 +165,35 @@ def _answers(bundle: Bundle) -> Check:
     return Check(what, "consistent", compared, 0, "names and shapes; the values are compared below")
 
 
+def check_certificate(bundle: Bundle) -> tuple[Check, ...]:
+    """Return the counts of a bundle's certificate that follow from its recorded answers, compared.
+
+    Those are the spikes of the graph and of the integer program, and where they differ. Nothing is
+    simulated.
+    """
+    certificate, reference = bundle.certificate, bundle.reference
+    if certificate is None:
+        return ()
+    what = f"{CERTIFICATE} – the answers in {REFERENCE}"
+    sizes = {np.shape(values)[:2] for values in reference.inputs.values()}
+    wrong = [] if sizes == {(certificate.timesteps, certificate.samples)} else ["the number of samples or steps"]
+    compared = 0
+    for pair in certificate.comparisons:
+        if (pair.left, pair.right) != (Computation.GRAPH, Computation.INTEGER):
+            continue
+        for layer in pair.layers:
+            one, other = reference.spikes.get(layer.layer), reference.integer.get(layer.layer)
+            if one is None or other is None or {one.dtype, other.dtype} != {np.dtype(np.uint8)}:
+                continue  # values of read-outs are compared up to rounding, by `verify`
+            compared += 1
+            found = (one.size, int(np.count_nonzero(one)), int(np.count_nonzero(one != other)))
+            if found != (layer.compared, layer.spikes, layer.mismatches):
+                wrong.append(layer.layer)
+    if wrong:
+        return (Check(what, "different", compared, len(wrong), ", ".join(wrong), _again(bundle)),)
+    return (Check(what, "consistent", compared, 0, "spikes and differences of every layer"),)
+
+
 def _script(bundle: Bundle) -> Iterator[Check]:
     if SCRIPT not in bundle.files:
         return
@@ -175,25 +214,26 @@ def _script(bundle: Bundle) -> Iterator[Check]:
         yield Check(what, "different", 0, 0, "it was changed after export", renew)
 
 
-def _strangers(bundle: Bundle) -> Iterator[Check]:
-    """Check that nothing lies beside the script that Python would import in place of a package."""
-    if SCRIPT not in bundle.files:
-        return
-    known = {*bundle.files, MANIFEST}
-    found = sorted(
-        path.name
-        for path in bundle.folder.iterdir()
-        if path.name not in known and path.name != "__pycache__" and _importable(path)
-    )
-    if found:
-        yield Check(
-            f"files beside {SCRIPT} – those of {MANIFEST}",
-            "different",
-            0,
-            0,
-            f"{', '.join(found)}: Python would import it in place of a package of that name",
-            "move it out of the bundle",
+def _beside(bundle: Bundle) -> Iterator[Check]:
+    """Check that the folder holds no module that Python would import in place of a package, listed
+    in the manifest or not, and name what else is not part of a bundle.
+    """
+    own = {*OWN_FILES, ORIGIN_NAME, *({SCRIPT} & set(bundle.files))}
+    beside = [path for path in sorted(bundle.folder.iterdir()) if path.name not in own and path.name != "__pycache__"]
+    if modules := [path.name for path in beside if _importable(path)]:
+        why = (
+            f"{MANIFEST} does not list the script: it was changed, or is of another bundle"
+            if SCRIPT in modules
+            else "Python would import it in place of a package of that name"
         )
+        what = f"files beside those of {MANIFEST}"
+        yield Check(what, "different", 0, 0, f"{', '.join(modules)}: {why}", "move it out of the bundle")
+    others = [path.name for path in beside if not _importable(path)]
+    links = [path.name for path in sorted(bundle.folder.iterdir()) if path.name in own and path.is_symlink()]
+    said = [f"{', '.join(others)}: not of a bundle; nothing vouches for it"] if others else []
+    said += [f"{', '.join(links)}: a link to a file elsewhere, which may change after this"] if links else []
+    if said:
+        yield Check(f"files beside those of {MANIFEST}", "consistent", 0, 0, "; ".join(said))
 
 
 def _importable(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +27,7 @@ from ashneuro.spiking.contract import Contract
 from ashneuro.workflows.export import export
 from ashneuro.workflows.verify import differences, verify
 from tests.simulation import graphs
+from tests.simulation.proof.tampering import rehash, rewrite_arrays, rewrite_json
 from tests.simulation.random_graphs import draw, seeded
 
 
@@ -43,29 +43,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bundle(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "net.bundle"))
-
-
-def rehash(folder: Path) -> None:
-    """Write the hashes of changed files into the manifest, as somebody who tampers with it does."""
-    file = folder / MANIFEST
-    manifest = json.loads(file.read_text())
-    for name, entry in manifest["files"].items():
-        content = (folder / name).read_bytes()
-        entry |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    file.write_text(json.dumps(manifest))
-
-
-def rewrite_arrays(file: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
-    with np.load(file) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    change(arrays)
-    np.savez_compressed(file, **arrays)
-
-
-def rewrite_json(file: Path, change: Callable[[dict], object]) -> None:
-    values = json.loads(file.read_text())
-    change(values)
-    file.write_text(json.dumps(values))
 
 
 def answer_again(folder: Path) -> None:
@@ -147,7 +124,7 @@ TAMPERED = {
     "pair of the certificate": (drop_pair, "certificate.json"),
     "quantisation errors": (edit_costs, "quantisation errors in manifest.json"),
     "script": (edit_script, "run_lava.py"),
-    "module beside the script": (add_module, "files beside run_lava.py"),
+    "module beside the script": (add_module, "files beside those of manifest.json"),
 }
 
 
