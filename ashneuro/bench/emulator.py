@@ -358,12 +358,10 @@ def _bench(network: BenchNetwork, engines: Sequence[_Engine], rounds: int, tick:
     mismatches, compared = dict.fromkeys(engines, 0), 0
     for _ in range(rounds):
         for engine in running:
-            record, timing = engine.run()
+            timing, wrong, values = _turn(engine, reference)
             timings[engine].append(timing)
-            for name, activity in record.layers.items():
-                differ = activity.raster != reference.layers[name].raster[:, : record.samples]  # type: ignore[index]
-                mismatches[engine] += int(np.count_nonzero(differ))
-                compared += differ.size  # type: ignore[union-attr]
+            mismatches[engine] += wrong
+            compared += values
             tick()
     lava = next(timings[engine] for engine in engines if engine.is_lava)
     speeds = tuple(_speed(engine, timings[engine], mismatches[engine], lava) for engine in engines)
@@ -371,6 +369,20 @@ def _bench(network: BenchNetwork, engines: Sequence[_Engine], rounds: int, tick:
     neuron_steps = sum(reference.layers[name].neurons for name in spiking) * reference.timesteps * reference.samples
     rate = sum(reference.layers[name].events for name in spiking) / max(1, neuron_steps)
     return NetworkSpeeds(network.title, reference.timesteps, rate, speeds, compared)
+
+
+def _turn(engine: _Engine, reference: SpikeRecord) -> tuple[_Timing, int, int]:
+    """Return the timing of one run, the number of its values that differ, and of all.
+
+    Its record is freed before the next engine runs, which would have to get new memory otherwise.
+    """
+    record, timing = engine.run()
+    mismatches = compared = 0
+    for name, activity in record.layers.items():
+        differ = activity.raster != reference.layers[name].raster[:, : record.samples]  # type: ignore[index]
+        mismatches += int(np.count_nonzero(differ))
+        compared += differ.size  # type: ignore[union-attr]
+    return timing, mismatches, compared
 
 
 def _speed(engine: _Engine, timings: Sequence[_Timing], mismatches: int, lava: Sequence[_Timing]) -> Speed:

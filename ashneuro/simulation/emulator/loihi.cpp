@@ -74,7 +74,7 @@ namespace {
 
 constexpr int32_t STATE = 1 << 23;
 // Bytes of a vector: of AVX-512, or of AVX2, and elsewhere of two registers.
-#ifdef __AVX512F__
+#ifdef __AVX512BW__
 #define REGISTER 64
 #else
 #define REGISTER 32
@@ -140,9 +140,10 @@ int64_t list_lines(const Message* row, int64_t channels, int32_t* lines, int32_t
 #ifdef __AVX512F__
     __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), most = _mm512_setzero_si512();
 #ifdef __AVX512VBMI2__
-    // As many as a register holds, most of which are 0.
+    // As many messages as a register holds, most of which are 0.
+    constexpr int BLOCK = 64 / sizeof(Message);
     const __m512i bytes = _mm512_loadu_si512(NUMBERED.of);
-    for (constexpr int BLOCK = 64 / sizeof(Message); BLOCK > 16 && line + BLOCK <= channels; line += BLOCK) {
+    for (; BLOCK > 16 && line + BLOCK <= channels; line += BLOCK) {
         const __m512i messages = _mm512_loadu_si512(row + line);
         const uint64_t sent = BLOCK == 64 ? _mm512_test_epi8_mask(messages, messages) : _mm512_test_epi16_mask(messages, messages);
         uint8_t places[64];
@@ -296,7 +297,7 @@ template <int WIDTH> inline void add_lines(const int16_t* weights, const int32_t
 
 // Interleaves the numbers of a and b within each 128 bits: the first four of each, or the last four.
 inline Vector interleaved(Vector a, Vector b, bool last) {
-#ifdef __AVX512F__
+#if REGISTER == 64
     return last ? SHUFFLED(a, b, 4, 36, 5, 37, 6, 38, 7, 39, 12, 44, 13, 45, 14, 46, 15, 47, 20, 52, 21, 53, 22, 54, 23, 55,
                            28, 60, 29, 61, 30, 62, 31, 63)
                 : SHUFFLED(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 8, 40, 9, 41, 10, 42, 11, 43, 16, 48, 17, 49, 18, 50, 19, 51,
