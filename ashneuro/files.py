@@ -14,16 +14,20 @@ import math
 import os
 import re
 import secrets
+import shutil
 import stat
 import textwrap
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+Written = TypeVar("Written")
 
 LARGEST_JSON = 1 << 30
 """Bytes of the largest JSON, table or picture that is read: COCO's captions have 0.1 GB."""
@@ -77,6 +81,38 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_files(folder: Path, write: Callable[[Path], Written], last: str = "") -> Written:
+    """Write files through ``write``, and move them into ``folder`` once all of them are complete.
+
+    Where writing fails, as on a full disk, the old files stay, and no part of a new one. Other
+    files in the folder stay as they are.
+
+    Args:
+        folder: made with its parents; taken away again if nothing is written.
+        write: takes a new, empty folder on the same disk, and returns what this function returns.
+        last: file that is moved after all others, as a manifest that says what they are.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f".{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        fresh.mkdir()
+        found = write(fresh)
+        for path in sorted(fresh.iterdir(), key=lambda path: (path.name == last, path.name)):
+            path.replace(folder / path.name)
+        made = False
+        return found
+    except OSError as error:
+        if error.filename is not None and Path(error.filename).parent == fresh:
+            error.filename = str(folder / Path(error.filename).name)
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def require_regular(path: str | Path, limit: int | None = None) -> int:

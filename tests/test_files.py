@@ -12,6 +12,7 @@ from ashneuro.files import (
     read_json,
     reason_of,
     replace_file,
+    replace_files,
     require_unpacked,
 )
 
@@ -29,6 +30,37 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["file"]
     replace_file(path, lambda file: file.write_text("new"))
     assert path.read_text() == "new"
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+
+    def fail(fresh: Path) -> None:
+        (fresh / "a").write_text("ne")
+        raise OSError(28, "disk full", str(fresh / "a"))
+
+    with pytest.raises(OSError, match="disk full") as failed:
+        replace_files(folder, fail)
+    assert failed.value.filename == str(folder / "a") and list(tmp_path.iterdir()) == []
+    folder.mkdir()
+    for name in ("a", "mine"):
+        (folder / name).write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        replace_files(folder, fail)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "old", "mine": "old"}
+
+    def write(fresh: Path) -> int:
+        for name in ("a", "manifest", "z"):
+            (fresh / name).write_text("new")
+        return 3
+
+    assert replace_files(folder, write, last="manifest") == 3
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "a": "new",
+        "manifest": "new",
+        "mine": "old",
+        "z": "new",
+    }
 
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:

@@ -485,8 +485,10 @@ def _host_layer(layer: HostLayer, samples: int) -> LayerWorkload:
     )
 
 
-def _check_record(program: Program, record: SpikeRecord) -> None:
-    """Refuse a record that counted nothing: a silent 0 would read as a perfect network."""
+def record_problems(program: Program, record: SpikeRecord) -> list[str]:
+    """Return why the work of a program cannot be counted from a record: it is of other layers, or
+    counted nothing, which would read as a perfect network.
+    """
     problems = []
     if record.samples < 1 or record.timesteps < 1:
         problems.append(f"it holds {record.samples} samples of {record.timesteps} steps")
@@ -501,7 +503,11 @@ def _check_record(program: Program, record: SpikeRecord) -> None:
             problems.append(f"{name} has shape {seen[name].counts.shape} in the record and {shape} in the program")
     if not problems and not any(activity.events for activity in seen.values()):
         problems.append("no input value and no spike was seen")
-    if problems:
+    return problems
+
+
+def _check_record(program: Program, record: SpikeRecord) -> None:
+    if problems := record_problems(program, record):
         raise AshneuroError(
             "the work of this run cannot be counted",
             "; ".join(problems),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ashneuro.data.clip_files import animated_frames
 from ashneuro.data.clips import ClipRecord
 from ashneuro.errors import DataError, need
-from ashneuro.files import parse_json, reason_of, write_text
+from ashneuro.files import parse_json, reason_of, replace_files
 from ashneuro.schemas import Format, remedy_of
 from ashneuro.zips import open_zip
 
@@ -124,7 +124,7 @@ def write_pack(
     frames_per_s: float,
     info: Mapping[str, Any],
 ) -> ClipPackSummary:
-    """Write ``clips.zip`` and ``pack.json`` to ``folder``.
+    """Write ``clips.zip`` and ``pack.json`` to ``folder``, both or none.
 
     Args:
         clips: entry, AVIF file, and hash of the pixels before compression, in the order of the
@@ -132,7 +132,12 @@ def write_pack(
         frames_per_s: rate of the originals.
         info: description, source and versions, for the manifest.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    return replace_files(folder, partial(_write_pack, clips, frames_per_s, info), last=MANIFEST)
+
+
+def _write_pack(
+    clips: Iterable[tuple[PackedClip, bytes, str]], frames_per_s: float, info: Mapping[str, Any], folder: Path
+) -> ClipPackSummary:
     digest = hashlib.sha256()
     index = []
     with zipfile.ZipFile(folder / ARCHIVE, "w") as archive:
@@ -148,7 +153,7 @@ def write_pack(
         "digest": digest.hexdigest(),
         "files": {ARCHIVE: hashlib.sha256(packed).hexdigest()},
     }
-    write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     size = len(packed) + (folder / MANIFEST).stat().st_size
     return ClipPackSummary(len(index), sum(entry["frames"] for entry in index), digest.hexdigest(), size)
 

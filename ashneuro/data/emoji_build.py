@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from ashneuro.data.emoji import PACK
 from ashneuro.data.splits import connected, hash_order, normalise_caption
 from ashneuro.errors import DataError, need
+from ashneuro.files import replace_files
 
 CELL = 64  # pixels, both sides; a multiple of WebP's 16-pixel blocks, so that no block spans two cells
 COLUMNS = 40
@@ -293,14 +294,19 @@ def join(icons: IconSet, emoji: Iterable[Emoji]) -> dict[str, str]:
 def build_pack(
     out: str | Path, icons: Mapping[str, IconSet], emoji: Sequence[Emoji], progress: Callable[[str], None] | None = None
 ) -> PackSummary:
-    """Write ``{style}.webp``, ``captions.json.gz``, ``splits.json`` and ``pack.json`` to ``out``.
+    """Write ``{style}.webp``, ``captions.json.gz``, ``splits.json`` and ``pack.json`` to ``out``,
+    all or none.
 
     Drawings that one style uses for several emoji, pixel for pixel, are left out: the picture does
     not tell the name (Twemoji draws ten families alike).
     """
     say = progress or (lambda _: None)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    return replace_files(Path(out), lambda folder: _write_pack(folder, icons, emoji, say), last="pack.json")
+
+
+def _write_pack(
+    out: Path, icons: Mapping[str, IconSet], emoji: Sequence[Emoji], say: Callable[[str], None]
+) -> PackSummary:
     by_code = {item.code: item for item in emoji}
     images: list[dict[str, Any]] = []  # COCO, with the cell of a sheet in place of a file
     annotations: list[dict[str, Any]] = []

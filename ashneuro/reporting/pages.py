@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ashneuro import __version__
 from ashneuro.cost.terms import energy_text
+from ashneuro.files import write_text
 from ashneuro.reporting import html
 from ashneuro.reporting.summary import Report, write_json
 from ashneuro.reporting.tables.table import number, percent
@@ -43,10 +44,10 @@ def write_pages(reports: Mapping[str, Report], folder: Path, absent: Mapping[str
         own.mkdir(parents=True, exist_ok=True)
         links = {other: "" if other == name else f"../{quote(other)}/report.html" for other in reports}
         page = own / "report.html"
-        page.write_text(html.render(report, Pages(f"../{INDEX}", links)), encoding="utf-8")
+        write_text(page, html.render(report, Pages(f"../{INDEX}", links)))
         paths += [write_json(report, own / "report.json"), page]
     index = folder / INDEX
-    index.write_text(render_index(reports, absent or {}), encoding="utf-8")
+    write_text(index, render_index(reports, absent or {}))
     return [index, *paths]
 
 

@@ -39,10 +39,21 @@ def main(folder):
     injected = result["injected"]
     injected["energy_j"] = sum(injected[name] * prices[name] for name in prices)
     result["sanafe"] = importlib.metadata.version("sanafe")
-    with open(os.path.join(folder, "result.json"), "w", encoding="utf-8") as file:
-        json.dump(result, file)
+    write(os.path.join(folder, "result.json"), json.dumps(result))
     energy = result["energy_j"]["total"] / plan["samples"]
     print(f"SANA-FE {result['sanafe']}: {energy:.3e} J and {result['time_s'] / plan['samples']:.3e} s per sample")
+
+
+def write(path, text):
+    """Write a file aside, then rename it: where writing fails, as on a full disk, none is left."""
+    aside = f"{path}.{os.getpid()}"
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(aside, path)
+    finally:
+        if os.path.exists(aside):
+            os.remove(aside)
 
 
 def architecture(sanafe, plan, folder):
@@ -58,8 +69,7 @@ def architecture(sanafe, plan, folder):
         text = text.replace("buffer_position: soma", "buffer_position: dendrite")
         text = text.replace("buffer_inside_unit: false", "buffer_inside_unit: true")
         path = os.path.join(folder, "loihi_delays.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        write(path, text)
     return path, text
 
 

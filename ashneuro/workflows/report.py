@@ -20,7 +20,7 @@ from ashneuro.cost.estimate import estimate
 from ashneuro.cost.measure import load_measurements, save_measurements
 from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
 from ashneuro.cost.validate import known_error
-from ashneuro.cost.workload import ann_twin, count, count_steps
+from ashneuro.cost.workload import ann_twin, count, count_steps, record_problems
 from ashneuro.errors import AshneuroError, ConfigError, DataError, GraphError, ProfileError, need
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
 from ashneuro.exchange import METRICS, HostLayer, StreamEvaluation, TrainingMetrics, read_metrics
@@ -376,7 +376,7 @@ def report_run(
     # Rasters of the few reference samples are drawn; energy is priced from counts over the whole
     # test part, where `evaluate` left them.
     rasters = simulate(bundle, bundle.reference.inputs, on="loihi", rasters="all")
-    results = SavedResults.of(run, progress)
+    results = SavedResults.of(run, progress).fitting(program, path)
     record = results.counts or rasters
     evaluations, tasks, not_run = list(results.evaluations), list(results.tasks), dict(results.not_run)
     streams = list(results.streams)
@@ -397,7 +397,7 @@ def report_run(
         # stands in the tables with its own work.
         role = _twin_role(run, program, other)
         if role is None:
-            name, work = _beside(other, theirs, deployed)
+            name, work, theirs = _beside(other, theirs, deployed)
             name = untaken(name, other.path, taken)
             taken.add(name)
             precision = deployed_precision(other.config.model.abstract) if kind != "spiking" else "int8"
@@ -531,6 +531,13 @@ class SavedResults:
             streams += _or_named(not_run, file, lambda file: current_stream(file, run), ())
         return cls(evaluations, answered, not_run, counts, tuple(streams))
 
+    def fitting(self, program: Program, run: Path) -> SavedResults:
+        """Return these results; counts that are not those of a program are named, not kept."""
+        if self.counts is None or not (problems := record_problems(program, self.counts)):
+            return self
+        why = f"{'; '.join(problems)}: `ashneuro evaluate --abstract-on loihi` counts them again"
+        return replace(self, counts=None, not_run={**self.not_run, f"spike counts of {run.name}": why})
+
     def accuracies(self) -> dict[Measured, Accuracy]:
         """Return the accuracy of each evaluation of `priced`, in that order, by what it was
         measured on: the mean of R@1 in both directions, or without retrieval the first task's.
@@ -647,18 +654,22 @@ def _twin_role(run: Run, program: Program, other: Run) -> Role | None:
     return TWINS[settings.kind]
 
 
-def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Workload]:
-    """Return the name and the work of a run beside the first."""
+def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Workload, SavedResults]:
+    """Return the name and the work of a run beside the first, and its results without counts that
+    are not its own.
+    """
     from ashneuro.simulation.run import simulate
 
     kind = run.config.model.abstract.kind
     if kind == "none":
-        return "no abstract encoder", control_workload(run)
+        return "no abstract encoder", control_workload(run), results
     if kind != "spiking":
-        return run.path.name, control_workload(run)
+        return run.path.name, control_workload(run), results
     bundle = open_bundle(run.path)
+    program = bundle.program("integer")
+    results = results.fitting(program, run.path)
     record = results.counts or simulate(bundle, bundle.reference.inputs, on="loihi")
-    return run.path.name, count(bundle.program("integer"), record, deployed.host_layers(run.model))
+    return run.path.name, count(program, record, deployed.host_layers(run.model)), results
 
 
 def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) -> str:

@@ -6,15 +6,20 @@ import json
 import os
 import resource
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from ashneuro.data.clip_pack import PackedClip, write_pack
 from ashneuro.files import replace_file, write_text
+from ashneuro.program.placement.place import place
+from ashneuro.simulation.sanafe.netlist import write_network
 from ashneuro.workflows.doctor import examine
 from tests.commands.conftest import Command
+from tests.simulation.sanafe import nets as networks
 
 EXPORT = ("--no-lava", "--accept-assumptions")
 
@@ -50,6 +55,48 @@ def test_full_disk_keeps_the_old_report(ashneuro: Command, foreign: Path, spikes
         said = ashneuro(*words)
     assert said.code == 2 and "make room" in said.err and "Traceback" not in said.err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]).returncode:
+        pytest.skip("only the superuser mounts a disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def large_pack(folder: Path) -> None:
+    entry = PackedClip("a", ("a thing",), "a", "a", "plain", 4, 1)
+    write_pack(folder, [(entry, bytes(1 << 20), "")], frames_per_s=10.0, info={})
+
+
+def large_network(folder: Path) -> None:
+    write_network(folder, networks.program(), place(networks.program(), networks.LIMITS), networks.inputs())
+
+
+@pytest.mark.parametrize("write", [large_pack, large_network])
+def test_full_disk_leaves_no_part_of_a_folder(write: Callable[[Path], None], small_disk: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError), largest_file(512):
+        write(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (small_disk / "other").write_bytes(bytes(60 << 10))
+    with pytest.raises(OSError):
+        write(small_disk / "new")
+    assert [path.name for path in small_disk.iterdir()] == ["other"]
+
+
+def test_disk_that_is_full_keeps_a_report_out(ashneuro: Command, foreign: Path, spikes: Path, small_disk: Path) -> None:
+    said = ashneuro("report", foreign, "--inputs", spikes, "--profile", "loihi1", "--out", small_disk / "report")
+    assert said.code == 2 and "make room" in said.err and "Traceback" not in said.err
+    whole = {"report.json": json.loads}
+    for path in (small_disk / "report").rglob("*"):
+        assert path.is_dir() or (path.stat().st_size and not path.name.startswith("."))
+        whole.get(path.name, str)(path.read_text(errors="replace"))
 
 
 def test_devices_links_and_long_names_are_written(tmp_path: Path) -> None:

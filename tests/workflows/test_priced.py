@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, SpikeSource
+from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.workflows.report import SavedResults, _metric
+from tests.cost.networks import frames, tiny_program
 
 
 def evaluation(source: SpikeSource, recall: float, images: int = 12) -> Evaluation:
@@ -54,3 +57,11 @@ def test_accuracy_is_compared_in_the_same_arithmetic():
     assert on not in results(ann).accuracies(), "floats are not compared with integers"
     assert results(ann, rounded).accuracies()[on].value == pytest.approx(0.3)
     assert results(host).accuracies()[on].value == pytest.approx(0.6), "a host is in floats on every side"
+
+
+def test_counts_of_another_network_are_named_not_priced():
+    program, other = tiny_program(), tiny_program(channels=5)
+    record = run_program(other, frames(other))
+    found = replace(results(), counts=record).fitting(program, Path("runs/mine"))
+    assert found.counts is None and "in the record and" in found.not_run["spike counts of mine"]
+    assert replace(results(), counts=record).fitting(other, Path("runs/mine")).counts is record

@@ -24,6 +24,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.files import replace_files
 from ashneuro.loihi import DECAY_ONE
 from ashneuro.program.check import sanafe_findings
 from ashneuro.program.placement.placement import LayerPlacement, Placement
@@ -80,7 +81,9 @@ class Mapped:
 
 
 def write_network(folder: Path, program: Program, placement: Placement, inputs: Inputs) -> None:
-    """Write ``program`` with its cores and samples into ``folder``, which is made.
+    """Write ``program`` with its cores and samples into ``folder``, which is made, all or nothing.
+
+    A result of another network is taken away.
 
     Args:
         program: an integer program.
@@ -99,18 +102,21 @@ def write_network(folder: Path, program: Program, placement: Placement, inputs: 
     # Samples one after the other, (B·T, lines).
     lines = {name: values.swapaxes(0, 1).reshape(timesteps * samples, -1) for name, values in sent.items()}
     mapped, delays = Mapped.of(program), any(c.synapse is not None and c.delay for _, c in program.connections())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULT).unlink(missing_ok=True)
-    with (folder / NETWORK).open("w", encoding="utf-8") as file:
-        _write_netlist(file, program, placement, mapped, lines, DELAY_DENDRITE if delays else DENDRITE)
     driven = [_currents(layer, lines) for layer in program.layers]
-    with (folder / CURRENTS).open("wb") as raw:
-        for values in driven:
-            if values is not None:
-                raw.write(values.astype("<f8").tobytes())
     plan = _plan(program, mapped, driven, timesteps, samples) | {"delays": delays}
-    (folder / PLAN).write_text(json.dumps(plan) + "\n", encoding="utf-8")
-    (folder / SCRIPT).write_text((WORKER / SCRIPT).read_text(encoding="utf-8"), encoding="utf-8")
+
+    def write(fresh: Path) -> None:
+        with (fresh / NETWORK).open("w", encoding="utf-8") as file:
+            _write_netlist(file, program, placement, mapped, lines, DELAY_DENDRITE if delays else DENDRITE)
+        with (fresh / CURRENTS).open("wb") as raw:
+            for values in driven:
+                if values is not None:
+                    raw.write(values.astype("<f8").tobytes())
+        (fresh / PLAN).write_text(json.dumps(plan) + "\n", encoding="utf-8")
+        (fresh / SCRIPT).write_text((WORKER / SCRIPT).read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / RESULT).unlink(missing_ok=True)
+
+    replace_files(folder, write, last=PLAN)
 
 
 def _plan(
