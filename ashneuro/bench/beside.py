@@ -200,20 +200,23 @@ def _serve() -> None:
 
     from ashneuro.bench.model import one_network, random_pairs, training_step
     from ashneuro.spiking.memory import keep_freed_memory
+    from ashneuro.training.branches import branches_pay, thread_beside
 
     keep_freed_memory()  # as training does
     pairs = random_pairs(torch.device("cpu"), config, config.train.batch_size)
-    step = training_step(one_network(config), pairs, config, update=True)
+    model = one_network(config)
+    step, pays = training_step(model, pairs, config, update=True), branches_pay(model, config.train)
     step()
     _tell(sys.stdout, "0")
     for line in sys.stdin:
         threads, seconds = line.split()
         torch.set_num_threads(int(threads))
-        step()
-        count, began = 0, time.perf_counter()
-        while (passed := time.perf_counter() - began) < float(seconds):
-            step()
-            count += 1
+        with thread_beside(pays) as beside:
+            step(beside)
+            count, began = 0, time.perf_counter()
+            while (passed := time.perf_counter() - began) < float(seconds):
+                step(beside)
+                count += 1
         _tell(sys.stdout, f"{count * config.train.batch_size / passed}")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +24,7 @@ from ashneuro.data.tokens import Vocabulary
 from ashneuro.errors import ConfigError, need
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels.interface import Kernels
+from ashneuro.training.branches import Branches, StepGraph
 from ashneuro.training.learner import Learner, whole_loss
 from ashneuro.training.schedule import make_optimiser
 
@@ -113,17 +115,22 @@ def random_pairs(device: torch.device, config: RunConfig, count: int) -> Batch:
     return Batch(images(), images(), tokens, torch.arange(count, device=device), tuple(map(str, range(count))))
 
 
-def training_step(model: AshNet, pairs: Batch, config: RunConfig, *, update: bool = False) -> Callable[[], None]:
-    """Return a function that computes the gradients of ``pairs`` and, with ``update``, steps."""
+def training_step(model: AshNet, pairs: Batch, config: RunConfig, *, update: bool = False) -> Callable[..., None]:
+    """Return a function that computes the gradients of ``pairs`` and, with ``update``, steps.
+
+    It takes an executor, the thread for branches of the step, see `ashneuro.training.branches`.
+    """
     model.to(pairs.images.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     learner = Learner(model, config.train, mask=1)  # the index of the unknown word, as in a vocabulary
     learner.to(pairs.images.device)
     optimiser = make_optimiser(learner, config.train)
 
-    def run() -> None:
+    def run(beside: Executor | None = None) -> None:
         learner.zero_grad()
-        terms, _ = learner(pairs, config.train, torch.Generator().manual_seed(SEED))
-        torch.autograd.backward(whole_loss(terms))
+        graph = Branches(learner.parameters(), beside) if pairs.images.device.type == "cpu" else StepGraph()
+        terms, _ = learner(pairs, config.train, torch.Generator().manual_seed(SEED), graph=graph)
+        graph.backward(whole_loss(terms))
+        del terms, graph
         if update:
             optimiser.step()
 

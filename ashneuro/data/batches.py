@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
@@ -431,7 +431,7 @@ def local_rows(count: int, shard: tuple[int, int]) -> slice:
 Item = TypeVar("Item")
 
 
-def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
     """Iterate over ``items``, made by a thread up to ``depth`` ahead; its exceptions are raised
     here.
     """

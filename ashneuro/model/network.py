@@ -168,13 +168,28 @@ class AshNet(nn.Module):
                 run.
             zero: branch to leave out of the fusion: A = 0 or C = 0 in ``V = C + r ⊙ A``.
         """
-        concrete, current, codes = self.concrete(images), None, None
+        concrete = self.concrete(images)
+        current = None if self.abstract is None else self.abstract.current(concrete)
+        return self.latents(concrete, current, spikes=spikes, zero=zero)
+
+    def latents(
+        self,
+        concrete: Tensor,
+        current: Tensor | None,
+        *,
+        spikes: NDArray[np.generic] | Tensor | None = None,
+        zero: Branch | None = None,
+    ) -> Encoded:
+        """Return all latents of images, given C (B, D, H, W) and x (B, *in_shape).
+
+        Arguments as `encode`. Random numbers are not drawn.
+        """
+        codes = None
         layers: dict[str, Tensor] = {}
         rates: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         abstract = concrete.new_zeros(*concrete.shape[:2], 1, 1)
-        if self.abstract is not None:
-            current = self.abstract.current(concrete)
+        if self.abstract is not None and current is not None:
             if spikes is None:
                 layers, rates, weighted = self.abstract.with_rates(current)
                 semantic = layers["semantic.lif"]

@@ -17,6 +17,7 @@ from ashneuro.model.network import AshNet, Encoded, split_encoded
 from ashneuro.model.spatial import global_average_pool
 from ashneuro.spiking.kernels.multi_step import firing_rate
 from ashneuro.training import objectives
+from ashneuro.training.branches import StepGraph
 from ashneuro.training.processes import all_gather
 from ashneuro.training.teacher import Taught
 from ashneuro.training.text_targets import MomentumText, TextQueue
@@ -93,6 +94,7 @@ class Learner(nn.Module):
         settings: TrainConfig,
         random: torch.Generator,
         taught: Taught | None = None,
+        graph: StepGraph | None = None,
     ) -> tuple[Terms, Terms]:
         """Return the weighted objectives, and the mean firing rate of every spiking layer.
 
@@ -102,20 +104,33 @@ class Learner(nn.Module):
             settings: training settings of the stage.
             random: draws masked words and negatives.
             taught: embeddings of the pairs by a teacher.
+            graph: of the step; by default whole.
         """
         if isinstance(batch, QuestionBatch):
             return self._question_objectives(batch, settings)
-        return self._pair_objectives(batch, settings, random, taught)
+        return self._pair_objectives(batch, settings, random, taught, graph or StepGraph())
 
     def _pair_objectives(
-        self, batch: Batch, settings: TrainConfig, random: torch.Generator, taught: Taught | None
+        self,
+        batch: Batch,
+        settings: TrainConfig,
+        random: torch.Generator,
+        taught: Taught | None,
+        graph: StepGraph,
     ) -> tuple[Terms, Terms]:
         model = self.model
         unpaired = batch.unpaired if settings.unlabelled else None
-        whole = model.encode(batch.images if unpaired is None else torch.cat([batch.images, unpaired.views]))
+        pictures = batch.images if unpaired is None else torch.cat([batch.images, unpaired.views])
+        concrete = graph.cut(model.concrete(pictures))
+        current = None if model.abstract is None else model.abstract.current(concrete)
+        # Branches beside the abstract encoder.
+        wait_for_texts = graph.start(lambda: model.embed_texts(batch.tokens).float())
+        views, wait_for_view = batch.views if model.abstract is not None and settings.contrast else None, None
+        if views is not None:
+            wait_for_view = graph.start(lambda: self._embed_current(model.currents(views)))
+        whole = model.latents(concrete, current)
+        own_texts, second_view = wait_for_texts(), None if wait_for_view is None else wait_for_view()
         encoded, lone = (whole, None) if unpaired is None else split_encoded(whole, len(batch.images))
-        words = model.text.features(batch.tokens)
-        own_texts = model.text.pool(words, batch.tokens).float()
         # Contrasts see the batches of all processes.
         images, texts, concepts = (
             all_gather(encoded.embedding.float()),
@@ -145,12 +160,8 @@ class Learner(nn.Module):
             stopped.append(settings.unlabelled * spikes)
         if model.abstract is None or encoded.current is None:
             return terms, {}
-        if batch.views is not None and settings.contrast:
-            views = (
-                F.normalize(model.view(global_average_pool(x)).float(), dim=-1)
-                for x in (encoded.current, model.currents(batch.views))
-            )
-            first, second = (all_gather(view) for view in views)
+        if second_view is not None:
+            first, second = all_gather(self._embed_current(encoded.current)), all_gather(second_view)
             loss = objectives.contrast(first, second, concepts, VIEW_SCALE, settings.beta, settings.synthetic)
             terms["contrast"] = settings.contrast * loss
         if settings.changes:
@@ -161,8 +172,12 @@ class Learner(nn.Module):
             stopped.append(terms["stua"])
         if stopped and settings.stua_stops_at_concrete:
             name = "stua" if settings.stua else "unlabelled"
-            terms[name] = terms[name] + stop_at(whole.concrete, torch.stack(stopped).sum())
+            terms[name] = terms[name] + graph.stop(concrete, torch.stack(stopped).sum())
         return self._with_penalties(whole, terms, settings)
+
+    def _embed_current(self, current: Tensor) -> Tensor:
+        """Return the unit vectors (B, E) that L_CL compares, of currents x (B, C, H, W)."""
+        return F.normalize(self.model.view(global_average_pool(current)).float(), dim=-1)
 
     def _text_targets(
         self, batch: Batch, own_texts: Tensor, texts: Tensor, settings: TrainConfig
@@ -329,28 +344,6 @@ def _distilled(images: Tensor, texts: Tensor, scale: Tensor, taught: Taught, set
     if settings.distil_embedding:
         terms["distil_embedding"] = settings.distil_embedding * objectives.distil_embedding(images, theirs)
     return terms
-
-
-def stop_at(inner: Tensor, loss: Tensor) -> Tensor:
-    """Return 0 with gradients that cancel those of ``loss`` at ``inner`` and before it.
-
-    ::
-
-        sg(g · inner) − g · inner        g = sg(∂loss/∂inner)
-
-    Both sides of ``inner`` stay in one graph for the losses that do reach through it. The part
-    after ``inner`` runs backward twice, the first time without gradients of its parameters; a
-    detached ``inner`` would need a second forward pass as well.
-    """
-    zero = loss.new_zeros(())
-    if not (inner.requires_grad and loss.requires_grad):
-        return zero
-    with torch.autocast(inner.device.type, enabled=False):
-        (gradient,) = torch.autograd.grad(loss, inner, retain_graph=True, allow_unused=True)
-        if gradient is None:
-            return zero
-        linear = (inner * gradient).sum().to(loss.dtype)
-    return linear.detach() - linear
 
 
 def whole_loss(terms: Terms) -> Tensor:

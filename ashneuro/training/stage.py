@@ -6,7 +6,8 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,7 @@ from ashneuro.data.stream_batches import StreamBatches
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import EpochMetrics
 from ashneuro.training.average import Average
+from ashneuro.training.branches import Branches, StepGraph, branches_pay, thread_beside
 from ashneuro.training.folder import Checkpoints, StageState
 from ashneuro.training.learner import Learner, Terms, whole_loss
 from ashneuro.training.processes import Processes
@@ -69,6 +71,8 @@ class StageTraining:
         self._resume_from: StageState | None = None
         self._average = Average(learner, settings.ema) if settings.ema else None
         self._read_every = READ_EVERY[processes.device.type]
+        # On a GPU one thread launches all operations, and DDP and FSDP follow one backward pass.
+        self._branches = stage.task == "retrieval" and processes.device.type == "cpu" and processes.size == 1
         # Gradients left by the stage before would count in the norm that gradients are clipped to.
         learner.zero_grad()
 
@@ -140,8 +144,6 @@ class StageTraining:
         count = len(self.batches)
         steps_per_epoch = math.ceil(count / settings.accumulate)
         batches: Iterator[Batch | QuestionBatch] = self.batches.epoch(past, first, device)
-        if device.type == "cuda":
-            batches = prefetch(batches)
         # Masked words and negatives have a generator of their own, seeded anew for every batch.
         random = torch.Generator()
         terms: Terms = {}
@@ -149,27 +151,32 @@ class StageTraining:
         rate = waited = loss = 0.0
         save_due = False
         started = time.perf_counter()
-        for number in range(first, count):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - asked
-            step, steps = epoch * steps_per_epoch + number // settings.accumulate, settings.epochs * steps_per_epoch
-            rate = learning_rate(step, steps, settings)
-            random.manual_seed(seed * 31 + number)
-            now = replace(settings, synops=synops_target(step / steps, settings))
-            terms, rates = self._step(batch, number, rate, random, now)
-            latest = _add_to(sums, terms, rates)
-            save_due |= settings.save_every > 0 and (number + 1) % settings.save_every == 0
-            if save_due or number in (first, count - 1) or (number + 1) % self._read_every == 0:
-                loss = float(latest)
-                if not math.isfinite(float(sums["loss"])):
-                    raise self._diverged(past, number, loss, rate)
-            on_batch(number + 1, loss)
-            # A checkpoint does not hold the gradients gathered so far, so it waits for the step.
-            # The epoch's own checkpoint follows its last batch.
-            if save_due and self._completes_step(number) and number + 1 < count:
-                self.checkpoints.save(self.state(number + 1, self._mean_over_processes(sums)))
-                save_due = False
+        with ExitStack() as threads:
+            pays = self._branches and branches_pay(self.learner.model, settings)
+            beside = threads.enter_context(thread_beside(pays))
+            if device.type == "cuda" or beside is not None:
+                batches = threads.enter_context(closing(prefetch(batches)))
+            for number in range(first, count):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                step, steps = epoch * steps_per_epoch + number // settings.accumulate, settings.epochs * steps_per_epoch
+                rate = learning_rate(step, steps, settings)
+                random.manual_seed(seed * 31 + number)
+                now = replace(settings, synops=synops_target(step / steps, settings))
+                terms, rates = self._step(batch, number, rate, random, now, beside)
+                latest = _add_to(sums, terms, rates)
+                save_due |= settings.save_every > 0 and (number + 1) % settings.save_every == 0
+                if save_due or number in (first, count - 1) or (number + 1) % self._read_every == 0:
+                    loss = float(latest)
+                    if not math.isfinite(float(sums["loss"])):
+                        raise self._diverged(past, number, loss, rate)
+                on_batch(number + 1, loss)
+                # A checkpoint does not hold the gradients gathered so far, so it waits for the
+                # step. The epoch's own checkpoint follows its last batch.
+                if save_due and self._completes_step(number) and number + 1 < count:
+                    self.checkpoints.save(self.state(number + 1, self._mean_over_processes(sums)))
+                    save_due = False
         seconds = time.perf_counter() - started
         means = {name: value.item() / count for name, value in self._mean_over_processes(sums).items()}
         firing_rates = {name: means[name] for name in rates}
@@ -233,12 +240,19 @@ class StageTraining:
         return (number + 1) % self.settings.accumulate == 0 or number + 1 == len(self.batches)
 
     def _step(
-        self, batch: Batch | QuestionBatch, number: int, rate: float, random: torch.Generator, settings: TrainConfig
+        self,
+        batch: Batch | QuestionBatch,
+        number: int,
+        rate: float,
+        random: torch.Generator,
+        settings: TrainConfig,
+        beside: Executor | None,
     ) -> tuple[Terms, Terms]:
         """Add the gradients of a batch; update the weights if that completes a step.
 
         Args:
             settings: those of this step.
+            beside: thread for branches of the step.
 
         Returns the weighted objectives and firing rates as `Learner` does.
         """
@@ -252,14 +266,17 @@ class StageTraining:
             with cast:
                 # A batch of questions has no pairs to compare.
                 taught = self.teacher.teach(batch) if self.teacher is not None and isinstance(batch, Batch) else None
-                terms, rates = self._wrapped(batch, settings, random, taught)
+                graph = Branches(self.learner.parameters(), beside) if self._branches else StepGraph()
+                terms, rates = self._wrapped(batch, settings, random, taught, graph)
             loss = whole_loss(terms)
             if not loss.requires_grad:
                 why = f"none of its objectives ({', '.join(terms)}) reaches {', '.join(self.stage.parts)}"
                 raise ConfigError(
                     f"stage {self.stage.name!r} has nothing to learn", why, "name other parts, or other weights"
                 )
-            torch.autograd.backward(loss / settings.accumulate)
+            graph.backward(loss, settings.accumulate)
+            terms = {name: term.detach() for name, term in terms.items()}
+            del loss, graph  # and what they keep for the backward pass
         if completes:
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
