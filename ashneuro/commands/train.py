@@ -108,11 +108,13 @@ def train(
     default = config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem
     folder = out or default
     with shown_training(settings, folder) as shown:
-        workflow.train(settings, folder, resume=resume, on_progress=shown, on_reading=shown.reading, on_note=_note)
+        run = workflow.train(
+            settings, folder, resume=resume, on_progress=shown, on_reading=shown.reading, on_note=_note
+        )
     if is_first_process():
         terminal.left_out(folder)
         terminal.wrote(folder)
-        terminal.next_steps(*workflow.next_steps(settings, folder))
+        terminal.next_steps(*workflow.next_steps(settings, folder, run.unanswered))
 
 
 def _note(text: str) -> None:

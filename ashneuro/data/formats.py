@@ -10,7 +10,7 @@ from ashneuro.data.archives import read_huggingface, read_webdataset
 from ashneuro.data.caption_files import read_flickr, read_karpathy
 from ashneuro.data.columns import Columns
 from ashneuro.data.pairs import Question
-from ashneuro.data.picture_folders import read_folder, read_imagefolder
+from ashneuro.data.picture_folders import read_file_names, read_folder, read_imagefolder
 from ashneuro.data.question_files import QUESTION_READERS
 from ashneuro.data.readers import Record, merge, part_of_file, read_coco, read_csv, read_json_pairs, read_jsonl
 from ashneuro.data.recognise import BY_PART, Recognised, part_files, recognise
@@ -44,6 +44,7 @@ CAPTIONS: dict[str, CaptionFormat] = {
     "folder": CaptionFormat(
         "folder of pictures: captions in .txt files of their names, or folders' names", read_folder
     ),
+    "file-names": CaptionFormat("folder of pictures whose own names are the captions", read_file_names),
     "json": CaptionFormat("JSON list of objects with a picture and its captions", read_json_pairs, True),
     "jsonl": CaptionFormat("one JSON object a line: image, caption, split?", read_jsonl, True),
     "csv": CaptionFormat("table with a column of pictures and one of captions", read_csv, True),

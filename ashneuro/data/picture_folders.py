@@ -165,11 +165,7 @@ def read_folder(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record]
     its caption: ``red_flower/1.jpg`` is "red flower". The part follows from a folder named after
     it: ``train/red_flower/1.jpg``. A side-car that cannot be read is a problem.
     """
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder of pictures", "there is no such folder", "check the path")
-    files = pictures_in(path)
-    if not files:
-        raise DataError(f"{path} is not a folder of pictures", "no file in it ends as a picture does", "check the path")
+    files = _require_pictures(path)
     problems: list[str] = []
     texts = _side_cars(path, files)
     records = []
@@ -191,8 +187,41 @@ def read_folder(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record]
             empty = f"{texts[file].name} holds none" if file in texts else f"there is no {file.stem}{SIDE_CARS[0]}"
             problems.append(f"{name.as_posix()}: has no caption: {empty}")
         else:
-            problems.append(f"{name.as_posix()}: has no caption: neither {file.stem}{SIDE_CARS[0]} nor a folder's name")
+            missing = f"neither {file.stem}{SIDE_CARS[0]} nor a folder's name (its own: --format file-names)"
+            problems.append(f"{name.as_posix()}: has no caption: {missing}")
     return records, problems
+
+
+def read_file_names(path: Path) -> tuple[list[Record], list[str]]:
+    """Return the records and problems of a folder of pictures whose own names are their captions.
+
+    ``03_a_red-car (2).jpg`` is "a red car": underscores and hyphens become spaces, and numbers that
+    count pictures are left out. A name without letters is a problem. The part is as in
+    `read_folder`.
+    """
+    records, problems = [], []
+    for file in _require_pictures(path):
+        name = file.relative_to(path)
+        uncounted = re.sub(r"^\d+[._ -]+|[ _-]*\(\d+\)$|[_-]\d+$", "", name.stem)
+        words = " ".join(re.sub(r"[_-]", " ", uncounted).split())
+        if re.search(r"[^\W\d]", words):
+            records.append(Record(name.as_posix(), name.as_posix(), [words], split=part_of(name.parts[:-1])))
+        else:
+            problems.append(f"{name.as_posix()}: has no caption: its name has no words")
+    return records, problems
+
+
+def _require_pictures(path: Path) -> list[Path]:
+    """Return the pictures of a folder.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder of pictures", "there is no such folder", "check the path")
+    if not (files := pictures_in(path)):
+        raise DataError(f"{path} is not a folder of pictures", "no file in it ends as a picture does", "check the path")
+    return files
 
 
 def _side_cars(folder: Path, files: list[Path]) -> dict[Path, Path]:

@@ -229,7 +229,8 @@ def read_json_pairs(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Rec
     It is a list of objects with a picture and its captions, or of pairs; such a list, or one per
     part (``train``, ``val``, ``test``), inside an object; an object of captions, or of objects, by
     picture; or an object of columns, as pandas writes it. The names of keys are as for tables
-    (`choose_columns`).
+    (`choose_columns`). Of a conversation about a picture, as LLaVA writes it, the first answer is
+    the caption.
     """
     content = read_json(path)
     if (found := _json_entries(content)) is None:
@@ -295,6 +296,17 @@ def _pair(entry: Any) -> Any:
     return entry
 
 
+def _told(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of LLaVA, a conversation about a picture, with its first answer as its
+    caption; anything else as it is.
+    """
+    turns = entry.get("conversations")
+    if not isinstance(turns, list) or {*map(str.lower, entry)} & {*CAPTION_NAMES}:
+        return entry
+    answers = (value_of(turn, "value") for turn in turns if value_of(turn, "from") in ("gpt", "assistant"))
+    return {**entry, "caption": next(answers, None)}
+
+
 def _columns(content: dict[str, Any]) -> list[tuple[str, Any]] | None:
     """Return the rows of an object of columns, lists or objects by row; ``None`` if it is none."""
     plain = {name.lower() for name in content}
@@ -334,6 +346,7 @@ def _json_records(
 ) -> list[Record]:
     if not entries:
         return []
+    entries = [(where, _told(entry)) for where, entry in entries]
     few = [entry for _, entry in entries[:SAMPLE]]
     chosen = choose_columns(path, list(dict.fromkeys(name for entry in few for name in entry)), few, columns)
     records = []

@@ -59,6 +59,7 @@ class Run:
 
     Args:
         given: other pairs than those that its settings name.
+        unanswered: after training, the tasks whose test questions have no answers.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Run:
     model: AshNet
     labels: Labels = field(default_factory=dict)
     given: Splits | None = None
+    unanswered: tuple[str, ...] = ()
 
     @cached_property
     def splits(self) -> Splits:

@@ -110,6 +110,15 @@ class TrainingData:
         streamed = tuple(self._stream.left_out) if self._stream is not None else ()
         return tuple(dict.fromkeys((*(line for data in read for line in data.left_out), *streamed)))
 
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """Tasks that have test questions, and answers to none of them."""
+        return tuple(
+            task
+            for task, questions in self.questions.items()
+            if questions.test and not any(question.answers for question in questions.test)
+        )
+
     def notes(self) -> list[str]:
         """Return sentences about what will not be learned from the data."""
         data = self.config.data

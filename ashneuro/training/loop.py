@@ -160,8 +160,8 @@ def train(
         if note := rates_note(rates, validation.firing_rates, norm_steps(learner.model)):
             on_note(note)
     if processes.size == 1:
-        return Run(out, config, data.words, learner.model.eval(), data.labels)
-    return load_run(out, device)
+        return Run(out, config, data.words, learner.model.eval(), data.labels, unanswered=data.unanswered)
+    return replace(load_run(out, device), unanswered=data.unanswered)
 
 
 def pick_device(name: str) -> torch.device:

@@ -46,7 +46,7 @@ def norm_steps(model: AshNet) -> int:
 
 
 def rates_note(training: Mapping[str, float], evaluation: Mapping[str, float], steps: int) -> str:
-    """Return a sentence about firing rates that part, and why; empty if they do not.
+    """Return a line about firing rates that part, and why; empty if they do not.
 
     In training a batch norm uses the statistics of the batch, in evaluation running ones, which
     start at mean 0 and variance 1 and keep ``(1 − MOMENTUM)^steps`` of that.
@@ -59,17 +59,10 @@ def rates_note(training: Mapping[str, float], evaluation: Mapping[str, float], s
     parted = parted_rates(training, evaluation)
     if not parted:
         return ""
-    layers = ", ".join(f"{name} {100 * before:.1f} % / {100 * now:.1f} %" for name, (before, now) in parted.items())
-    said = f"firing rates differ between training and evaluation: {layers}. "
+    name, (before, now) = max(parted.items(), key=lambda item: abs(item[1][0] - item[1][1]))
+    others = f" and {len(parted) - 1} more" if len(parted) > 1 else ""
+    why = f"batch norms settled after {steps:,} steps (docs/learning.md)"
     if steps < SETTLED:
         left = 100 * (1 - MOMENTUM) ** steps
-        return said + (
-            f"Training normalises with the statistics of each batch, evaluation with running ones, which after "
-            f"{steps} steps are still {left:.0f} % their initial values: train for more steps, with more epochs or "
-            f"smaller batches"
-        )
-    return said + (
-        f"The running statistics of the batch norms are settled after {steps:,} steps, so either the pictures differ "
-        "from those of training, or rates still changed in the last epoch, or batches are too small for their "
-        "statistics to be those of the data"
-    )
+        why = f"after {steps} steps batch norms are still {left:.0f} % initial: train for more"
+    return f"firing rates, training / evaluation: {name} {100 * before:.1f} % / {100 * now:.1f} %{others}; {why}"

@@ -112,16 +112,17 @@ _WRITERS: Mapping[Task, Callable[[Sequence[Question], Sequence[str], str], str]]
     "nlvr2": nlvr2,
     "entailment": snli_ve,
 }
-_SUFFIXES: Mapping[Task, tuple[str, ...]] = {
+SUFFIXES: Mapping[Task, tuple[str, ...]] = {
     "vqa": (".json",),
     "nlvr2": (".csv", ".json"),
     "entailment": (".jsonl",),
     "retrieval": (".trec", ".txt", ".json"),
 }
+"""Suffixes of files of predictions, by task; the customary one first."""
 
 
 def _require_suffix(file: Path, task: Task) -> None:
-    known = _SUFFIXES[task]
+    known = SUFFIXES[task]
     if file.suffix not in known:
         raise ConfigError(
             f"--predictions {file}",

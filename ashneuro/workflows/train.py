@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
@@ -13,6 +13,7 @@ from ashneuro.config import RunConfig, load_config, stages, with_last_epochs
 from ashneuro.errors import ConfigError, need
 from ashneuro.workflows.calibration import choose_integers
 from ashneuro.workflows.places import require_data
+from ashneuro.workflows.predictions import SUFFIXES
 from ashneuro.workflows.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -100,13 +101,20 @@ def resume_config(out: Path | None, settings: Sequence[str]) -> RunConfig:
     return config
 
 
-def next_steps(config: RunConfig, folder: Path) -> list[str]:
+def next_steps(config: RunConfig, folder: Path, unanswered: Collection[str] = ()) -> list[str]:
     """Return the commands that are of use after training: those of the tasks it learned, and the
     export of what can be deployed.
+
+    Args:
+        unanswered: tasks whose test questions have no answers: there are predictions, and no score.
     """
     run = quote(str(folder))
     tasks = dict.fromkeys(stage.task for stage, _ in stages(config))
-    steps = [f"ashneuro evaluate {run}" + (f" --task {task}" if task != "retrieval" else "") for task in tasks]
+    steps = []
+    for task in tasks:
+        asked = f" --task {task}" if task != "retrieval" else ""
+        file = quote(str(folder / f"{task}{SUFFIXES[task][0]}"))
+        steps.append(f"ashneuro evaluate {run}{asked}" + (f" --predictions {file}" if task in unanswered else ""))
     if config.model.abstract.kind == "spiking":
         steps.append(f"ashneuro export {run} --target lava")
     return steps

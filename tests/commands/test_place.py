@@ -75,3 +75,6 @@ def test_next_steps_fit_the_run() -> None:
         "ashneuro export runs/a --target lava",
     ]
     assert next_steps(tiny.of_kind("none"), Path("my runs/a")) == ["ashneuro evaluate 'my runs/a'"]
+    assert next_steps(asked, Path("my runs/a"), ["vqa"])[0] == (
+        "ashneuro evaluate 'my runs/a' --task vqa --predictions 'my runs/a/vqa.json'"
+    )

@@ -113,7 +113,43 @@ def test_pictures_without_a_caption_are_problems(tmp_path: Path) -> None:
         "c.jpg: has no caption: c.txt holds none",
     ]
     bare = files(tmp_path / "bare", d="")
-    assert "neither d.txt nor a folder's name" in read_captions(bare)[1][0]
+    assert "neither d.txt nor a folder's name (its own: --format file-names)" in read_captions(bare)[1][0]
+
+
+def test_file_names_are_captions_if_asked_for(tmp_path: Path) -> None:
+    names = ("a red car", "train/03_a_blue-car_2", "a Boeing 747", "two cats (2)", "狗")
+    for name in names:
+        write_picture(tmp_path / f"{name}.jpg")
+    assert list(read(tmp_path, "file-names").values()) == [
+        *(["a Boeing 747"], ["a red car"], ["a blue car"], ["two cats"], ["狗"])
+    ]
+    write_picture(tmp_path / "IMG_.jpg")
+    write_picture(tmp_path / "0001.jpg")
+    records, problems = read_captions(tmp_path, "file-names")
+    assert problems == ["0001.jpg: has no caption: its name has no words"]
+    assert [record.split for record in records if record.split] == ["train"]
+    with pytest.raises(DataError, match="is not a folder of pictures"):
+        read_captions(tmp_path / "a red car.jpg", "file-names")
+
+
+def test_the_first_answer_of_a_conversation_is_the_caption(tmp_path: Path) -> None:
+    def entry(image: str | None, *turns: tuple[str, str]) -> dict[str, Any]:
+        said = [{"from": who, "value": text} for who, text in turns]
+        return {"id": "1", **({"image": image} if image else {}), "conversations": said}
+
+    asked = ("human", "<image>\nDescribe it.")
+    good = entry("a.jpg", asked, ("gpt", "A red car."), ("human", "Why?"), ("gpt", "Paint."))
+    path = tmp_path / "llava.json"
+    path.write_text(json.dumps([good, entry("b.jpg", ("user", "?"), ("assistant", "two"))]))
+    assert recognise(path).format == "json"
+    assert read(path) == {"a.jpg": ["A red car."], "b.jpg": ["two"]}
+    path.write_text(json.dumps([good, entry(None, asked, ("gpt", "hi")), entry("c.jpg", asked)]))
+    records, problems = read_captions(path)
+    assert [record.image for record in records] == ["a.jpg"]
+    assert problems == [
+        "[1]: needs image: a path",
+        "[2] (c.jpg): needs caption: a text, or a list of texts, none of them empty",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

@@ -19,14 +19,15 @@ def test_rates_part_by_a_factor_and_by_an_amount():
 
 @pytest.mark.parametrize("steps, share", [(8, "43 %"), (1, "90 %")])
 def test_few_steps_are_the_reason(steps, share):
-    note = rates_note({"encode": 0.152}, {"encode": 0.0}, steps)
-    assert "encode 15.2 % / 0.0 %" in note and f"after {steps} steps are still {share}" in note
+    note = rates_note({"encode": 0.152, "block1.lif3": 0.1}, {"encode": 0.0, "block1.lif3": 0.0}, steps)
+    assert "encode 15.2 % / 0.0 % and 1 more" in note and f"after {steps} steps batch norms are still {share}" in note
+    assert len(note) <= 200
     assert rates_note({"encode": 0.1}, {"encode": 0.09}, steps) == ""
 
 
 def test_settled_statistics_are_another_reason():
     note = rates_note({"encode": 0.1}, {"encode": 0.4}, 1200)
-    assert "settled after 1,200 steps" in note and "initial" not in note
+    assert "settled after 1,200 steps" in note and "initial" not in note and "more" not in note and len(note) <= 200
 
 
 def test_training_says_so_at_its_end(tmp_path: Path):
@@ -34,4 +35,4 @@ def test_training_says_so_at_its_end(tmp_path: Path):
     notes: list[str] = []
     train(tiny.config(epochs=1), tmp_path / "run", on_note=notes.append)
     (note,) = [note for note in notes if note.startswith("firing rates")]
-    assert "after 2 steps are still 81 %" in note
+    assert "after 2 steps batch norms are still 81 %" in note

@@ -370,3 +370,14 @@ def test_optimiser_of_an_older_run_goes_on_unfused() -> None:
             optimiser.step()
     assert not any(group["fused"] for group in optimisers[1].param_groups)
     assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+
+
+def test_a_run_knows_tasks_whose_test_has_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(*given, **named):
+        found = tasks_tiny.load_questions(*given, **named)
+        return replace(found, test=tuple(replace(question, answers=()) for question in found.test))
+
+    asked = tasks_tiny.config(StageConfig("ask", 1, task="vqa"), epochs=1)
+    assert train(asked, tmp_path / "answered").unanswered == ()
+    monkeypatch.setattr(data, "load_questions", hidden)
+    assert train(asked, tmp_path / "hidden").unanswered == ("vqa",)
