@@ -46,6 +46,7 @@ class Population:
             state that no node sends. States that a list does not name are ``None``.
         start: v at the start of a sample, where it matters.
         shape: the population's shape; ``None``: that of its input.
+        caveat: where the nodes may differ from the module, and what helps.
     """
 
     nodes: Mapping[str, Any]
@@ -54,6 +55,7 @@ class Population:
     gives: tuple[str | None, ...] = ("",)
     start: Start | None = None
     shape: Shape | None = None
+    caveat: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,7 @@ class Traced:
         exact: the same of a float64 copy of the module.
         module: name of the module's class.
         frameworks: version of each framework that its neurons come from, by name.
+        caveats: by population, where it may differ from the module, and what helps.
     """
 
     graph: nir.NIRGraph
@@ -48,6 +49,7 @@ class Traced:
     exact: dict[str, NDArray[Any]]
     module: str
     frameworks: dict[str, str]
+    caveats: dict[str, tuple[str, str]]
 
 
 def trace_module(module: nn.Module, sample: Any, *, dt_s: float | None = None) -> Traced:
@@ -293,9 +295,9 @@ def _traced(
     frameworks = {}
     for _, _, adapter in neurons:
         frameworks[adapter.name] = metadata.version(adapter.distribution)
-    return Traced(
-        graph, contract, inputs, recorder.rasters(), second.rasters(), type(module).__name__, frameworks | _torch()
-    )
+    caveats = {name: own.caveat for name, own in recorder.builder.populations.items() if own.caveat}
+    sent, exact, name = recorder.rasters(), second.rasters(), type(module).__name__
+    return Traced(graph, contract, inputs, sent, exact, name, frameworks | _torch(), caveats)
 
 
 def _torch() -> dict[str, str]:

@@ -12,6 +12,7 @@ and spike at mem > θ. Read from snnTorch 1.0.0, ``snntorch/_neurons``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ashneuro.frameworks.form import (
@@ -74,6 +75,12 @@ def _decay(beta: Any) -> Any:
     return 1.0 - array(beta).clip(0.0, 1.0)
 
 
+AT_ONCE = (
+    "with reset_delay=False a potential above two thresholds keeps one of its two resets, as no contract describes",
+    "train with reset_delay=True or reset_mechanism='zero', or keep potentials below two thresholds",
+)
+
+
 def _neurons(module: Any, shape: Shape, dt_s: float, membrane: Membrane, *, late: bool) -> Population:
     if module.inhibition:
         raise Untranslatable("inhibition=True lets only one neuron spike", "train with inhibition=False")
@@ -86,7 +93,8 @@ def _neurons(module: Any, shape: Shape, dt_s: float, membrane: Membrane, *, late
         readout = population(shape, dt_s, membrane, None)
         return without_reset(readout, module.threshold, 1 if membrane.syn_decay is None else 2, shape)
     firing = Firing("strict", "subtract" if module.reset_mechanism == "subtract" else "value", int(late))
-    return population(shape, dt_s, membrane, Spiking(module.threshold, firing))
+    own = population(shape, dt_s, membrane, Spiking(module.threshold, firing))
+    return own if late or firing.reset == "value" else replace(own, caveat=AT_ONCE)
 
 
 def _reset(module: Any) -> None:

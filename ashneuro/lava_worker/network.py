@@ -13,6 +13,7 @@ The description is in Lava's terms, so that nothing is decided here::
                  "graded": {"limit": number or null, "inclusive", "stock"} or null,
                  "changes": {"rectified", "cumulative", "exponent", "shift", "levels"} or null,
                  "count": {"limit": number or null} or null: neurons spike once in a step,
+                 "potential": {"limit": number or null} or null: read-outs that feed layers,
                  "dynamics": a key of `processes.DYNAMICS` or null: LIF,
                  "parameters": [names]}],
      "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse",
@@ -44,7 +45,7 @@ from lava.proc.dense.process import Dense
 from lava.proc.graded.process import GradedReluVec
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
-from processes import DYNAMICS, Changes, Counted, Fired, Graded, ReadOut, Sink, Source, Traced, input_of
+from processes import DYNAMICS, Changes, Counted, Fired, Graded, Potential, ReadOut, Sink, Source, Traced, input_of
 from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
@@ -168,7 +169,7 @@ class Network:
         }
         if item["graded"] and item["graded"]["stock"] and not item["trace"]:
             return GradedReluVec(shape=(item["size"],), vth=_one(value["v_threshold"]))
-        own = item["firing"] or item["graded"] or item["dynamics"] or item["changes"]
+        own = item["firing"] or item["graded"] or item["dynamics"] or item["changes"] or item["potential"]
         if item["spiking"] and not item["trace"] and not own:
             return LIFReset(**parameters)
         trace = self._traces[item["name"]].reshape(self.rows, 2, -1)
@@ -181,6 +182,9 @@ class Network:
         if item["dynamics"]:
             given = {name: _one(arrays[f"layer.{index}.{name}"]) for name in item["parameters"]}
             return DYNAMICS[item["dynamics"]](trace, np.array(item["trace"], int), given, **parameters)
+        if item["potential"]:
+            limit = item["potential"]["limit"]
+            return Potential(trace, np.array(item["trace"], int), _limit(limit), **parameters)
         if item["firing"]:
             subtract = arrays.get(f"layer.{index}.v_subtract")
             subtract = None if subtract is None else _one(subtract)

@@ -169,6 +169,35 @@ class ReadOutModelFixed(_ReadOutModel, PyLifResetModelBitAcc):
     implements_process = ReadOut
 
 
+class Potential(ReadOut):
+    """A `ReadOut` that feeds further layers.
+
+    Args:
+        limit: largest magnitude that is sent, in units of vth.
+    """
+
+    def __init__(self, trace, neurons, limit, **parameters) -> None:
+        super().__init__(trace, neurons, **parameters)
+        self.proc_params["limit"] = limit
+
+
+class PotentialModelFloat(ReadOutModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Potential
+
+
+class PotentialModelFixed(ReadOutModelFixed):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = Potential
+
+    def spiking_activation(self):
+        """Return v in units of vth, rounded half toward zero, which `run_spk` sends."""
+        rounded = np.right_shift(np.abs(self.v) + 31, 6)
+        return np.sign(self.v) * np.minimum(rounded, self.proc_params["limit"])
+
+
 class Fired(Traced):
     """A `LIFReset` with another comparison or another reset, as Lava has none.
 

@@ -142,6 +142,7 @@ OWN_PROCESSES: Mapping[str, str] = {
     "Fired": "Lava has none with this comparison or reset",
     "Changes": "its SigmaDelta has no reset between samples",
     "Counted": "it has none that spikes several times in a step",
+    "Potential": "it has none that sends its potential",
     "Graded": "it has none in floats, and its GradedReluVec takes neither a bias nor a limit",
     "Refractory": "its LIFRefractory has no reset between samples, and no fixed-point model",
     "Adaptive": "its ATRLIF has no reset between samples",

@@ -10,10 +10,14 @@ through the filter.
 I → W → Output is W → I → Output, with the biases behind I as a constant.
 
 I → W → Threshold with changes is Lava's SigmaDelta: its Σ is the synaptic current of a du of 0.
+
+Other read-outs that feed neurons, or an Output behind weights, are populations of their own, which
+send their potentials.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import nir
@@ -51,31 +55,53 @@ class Filter:
     constant: _Array
 
 
-def filter_fault(wiring: Wiring, contract: Contract, name: str) -> str:
+def synaptic_filters(wiring: Wiring, contract: Contract) -> frozenset[str]:
+    """Return the read-outs that are the synaptic current of all that they feed."""
+    found = feeding_read_outs(wiring)
+    # One that is none makes neurons that it feeds receive more than their filters.
+    while unfit := next((name for name in found if filter_fault(wiring, contract, name, found)), None):
+        found.remove(unfit)
+    return frozenset(found)
+
+
+def feeding_read_outs(wiring: Wiring) -> list[str]:
+    """Return the read-outs that feed more than their Outputs, in the graph's order."""
+    read_outs = (name for name in wiring.named("neuron") if isinstance(wiring.nodes[name], READ_OUT))
+    return [name for name in read_outs if filtered_by(wiring, name)]
+
+
+def senders(wiring: Wiring, filters: Collection[str]) -> list[str]:
+    """Return the read-outs that send their potentials to further layers."""
+    return [name for name in feeding_read_outs(wiring) if name not in filters]
+
+
+def filter_fault(wiring: Wiring, contract: Contract, name: str, filters: Collection[str]) -> str:
     """Return why a read-out that feeds neurons cannot be their synaptic filter; "" if it can.
 
-    The graph may be unsound.
+    The graph may be unsound. ``filters``: read-outs that are taken for filters.
     """
     if not isinstance(wiring.nodes[name], FILTERS):
         return f"{nir_type(wiring.nodes[name])} has two states, a synaptic current has one"
-    if any(isinstance(wiring.nodes[source], READ_OUT) for source in _reaching(wiring, name)[0]):
+    if any(source in filters for source in _reaching(wiring, name)[0]):
         return "another read-out feeds it"
     for neuron in filtered_by(wiring, name):
         if wiring.roles[neuron] != "neuron":
             sources, between = _reaching(wiring, neuron)
-            if not all(isinstance(wiring.nodes[source], nir.I) for source in sources):
+            if not all(isinstance(wiring.nodes[source], nir.I) and source in filters for source in sources):
                 return f"{neuron} gives its value behind weights"
             if any(wiring.roles[node] == "delay" for node in between):
                 return f"a Delay lies between it and {neuron}"
             continue
         if not isinstance(wiring.nodes[neuron], FILTERED):
             return f"{neuron} has a synaptic current of its own"
+        if isinstance(wiring.nodes[name], nir.I) and not wiring.message(neuron, contract).changes:
+            return f"its sum never leaks, which a synaptic current of {neuron} does on Loihi"
         if DYNAMICS[node_dynamics(wiring.nodes[neuron])[0]].resonates:
             return f"{neuron} resonates, and has no synaptic current"
         if wiring.message(neuron, contract).graded:
             return f"{neuron} sends graded values, and its neurons are stateless"
         sources, between = _reaching(wiring, neuron)
-        other = [source for source in sources if wiring.roles[source] != "neuron" or not _filters(wiring, source)]
+        other = [source for source in sources if source not in filters]
         if other:
             return f"{', '.join(other)} reaches {neuron} as well, unfiltered"
         if wiring.message(neuron, contract).changes and not all(
@@ -111,16 +137,18 @@ def filtered_by(wiring: Wiring, name: str) -> list[str]:
     return list(found)
 
 
-def merged_read_outs(wiring: Wiring) -> list[str]:
+def merged_read_outs(wiring: Wiring, filters: Collection[str]) -> list[str]:
     """Return the read-outs of a sound graph that take no neurons of their own."""
     outputs = {wiring.only_neuron(name) for name in wiring.named("output")}
-    return [name for name in wiring.named("neuron") if name not in outputs and _filters(wiring, name)]
+    return [name for name in wiring.named("neuron") if name not in outputs and name in filters]
 
 
-def synaptic_filter(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract: Contract) -> Filter | None:
+def synaptic_filter(
+    wiring: Wiring, sums: dict[str, LinearSum], name: str, contract: Contract, filters: Collection[str]
+) -> Filter | None:
     """Return the filter in front of the neurons ``name`` of a sound graph, if there is one."""
     behind = incoming_sum(wiring, sums, name)
-    if not behind.terms or not all(_filters(wiring, term.source) for term in behind.terms):
+    if not behind.terms or not all(term.source in filters for term in behind.terms):
         return None
     shape = wiring.in_shapes[name]
     assert shape is not None
@@ -159,10 +187,6 @@ def synaptic_filter(wiring: Wiring, sums: dict[str, LinearSum], name: str, contr
             constant = constant + (rest if term.synapse is None else matrix(term.synapse) @ rest)
     total = LinearSum(tuple(terms), through if through.any() else None, tuple(origin))
     return Filter(du, gain, total, constant)
-
-
-def _filters(wiring: Wiring, name: str) -> bool:
-    return isinstance(wiring.nodes[name], FILTERS) and bool(filtered_by(wiring, name))
 
 
 def _decay(node: nir.LI | nir.I, contract: Contract) -> _Array:

@@ -6,6 +6,7 @@ All linear nodes between two populations become one synapse per path.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,8 +55,14 @@ class LinearSum:
     nir: tuple[str, ...] = ()
 
 
-def linear_sums(wiring: Wiring, dt_s: float) -> dict[str, LinearSum]:
-    """Return the values of the nodes between neurons: linear nodes, delays, ends of subgraphs."""
+def linear_sums(
+    wiring: Wiring, dt_s: float, resting: Mapping[str, NDArray[np.float64]] | None = None
+) -> dict[str, LinearSum]:
+    """Return the values of the nodes between neurons: linear nodes, delays, ends of subgraphs.
+
+    Args:
+        resting: potentials v_leak of read-outs that send only what differs from them; flat.
+    """
     # In topological order: a node is ready once all its linear sources are done. Sound graphs have
     # no linear loops.
     between = set(wiring.named("linear", "pass", "delay"))
@@ -63,7 +70,8 @@ def linear_sums(wiring: Wiring, dt_s: float) -> dict[str, LinearSum]:
         name: sum(source in between for source in wiring.sources(name)) for name in wiring.nodes if name in between
     }
     ready = [name for name, sources in waiting.items() if sources == 0]
-    sums: dict[str, LinearSum] = {}
+    at_rest = (resting or {}).items()
+    sums = {name: LinearSum((Contribution(name),), value, (name,)) for name, value in at_rest}
     while ready:
         name = ready.pop(0)
         sums[name] = _through(wiring, name, incoming_sum(wiring, sums, name), dt_s)

@@ -21,7 +21,7 @@ meet through `Connection.delay`. A neuron that feeds itself receives its spikes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.program.filters import Filter, merged_read_outs, synaptic_filter
+from ashneuro.program.filters import Filter, merged_read_outs, senders, synaptic_filter, synaptic_filters
 from ashneuro.program.linear_sums import Contribution, LinearSum, incoming_sum, linear_sums
 from ashneuro.program.primitives import READ_OUT, numbers
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Shape, Synapse
@@ -41,6 +41,7 @@ from ashneuro.program.wiring import ALWAYS_ON, Wiring, node_dynamics, wire
 from ashneuro.spiking.contract import Contract, ReadContract, as_read
 from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS, Dynamics
 from ashneuro.spiking.firing import LIF_FIRING, compared_with
+from ashneuro.spiking.message import SPIKE
 
 _Array = NDArray[np.float64]
 
@@ -62,14 +63,22 @@ def lower(graph: nir.NIRGraph | Wiring, contract: Contract | ReadContract) -> Pr
 
 def lower_wiring(wiring: Wiring, contract: Contract) -> Program:
     """Return the float program of a graph that has no findings of level ``"error"``."""
-    sums = linear_sums(wiring, contract.dt_s)
-    merged = merged_read_outs(wiring)
-    populations = [_population(wiring, sums, name, contract) for name in wiring.named("neuron") if name not in merged]
+    filters = synaptic_filters(wiring, contract)
+    sending, merged = senders(wiring, filters), merged_read_outs(wiring, filters)
+    resting = {
+        name: numbers(node, "v_leak").ravel() for name in sending if hasattr(node := wiring.nodes[name], "v_leak")
+    }
+    sums = linear_sums(wiring, contract.dt_s, {name: rest for name, rest in resting.items() if rest.any()})
+    populations = [
+        _population(wiring, sums, name, contract, filters, sends=name in sending)
+        for name in wiring.named("neuron")
+        if name not in merged
+    ]
     outputs = []
     for name in wiring.named("output"):
         neuron = wiring.only_neuron(name)
         if neuron is None:  # a linear map or a sum: it needs a layer of its own
-            synaptic = synaptic_filter(wiring, sums, name, contract)
+            synaptic = synaptic_filter(wiring, sums, name, contract, filters)
             populations.append(_read_out(wiring, name, incoming_sum(wiring, sums, name), synaptic))
         outputs.append(neuron or name)
     ports = _ports(wiring, populations, contract)
@@ -105,13 +114,22 @@ class _Population:
         return tuple(max(term.lag, 1) if term.source == self.name else term.lag for term in self.terms)
 
 
-def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract: Contract) -> _Population:
+def _population(
+    wiring: Wiring,
+    sums: dict[str, LinearSum],
+    name: str,
+    contract: Contract,
+    filters: Collection[str],
+    *,
+    sends: bool,
+) -> _Population:
+    """Return the population of a neuron node; ``sends``: a read-out that sends its potential."""
     node, shape = wiring.nodes[name], wiring.in_shapes[name]
     assert shape is not None
     one, zero = np.ones(shape), np.zeros(shape)
     du, dv, gain = _dynamics(node, one, contract)
     total, unfiltered = incoming_sum(wiring, sums, name), zero
-    synaptic = synaptic_filter(wiring, sums, name, contract)
+    synaptic = synaptic_filter(wiring, sums, name, contract, filters)
     if synaptic is not None:  # read-outs in front are the synaptic current
         total, unfiltered = synaptic.total, gain * synaptic.constant.reshape(shape)
         du, gain = one * synaptic.du, gain * synaptic.gain
@@ -127,7 +145,8 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     size = np.maximum(np.abs(threshold), np.maximum(np.abs(rest), np.abs(origin)))
     compared = compared_with(threshold, size, own.compares(firing))
     # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
-    scale_free = not own.resonates and not wiring.message(name, contract).changes
+    message = wiring.message(name, contract) if spiking or sends else SPIKE
+    scale_free = not own.resonates and not message.changes
     in_units_of_gain = spiking and scale_free and bool((gain > 0).all())
     unit = gain if in_units_of_gain else one
     constant = zero if total.constant is None else total.constant.reshape(shape)
@@ -146,12 +165,12 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     neuron = Neuron(
         du=_compact(du),
         dv=_compact(dv),
-        v_threshold=_compact((compared - origin) / unit),
+        v_threshold=np.zeros(()) if sends else _compact((compared - origin) / unit),
         bias=_compact(bias),
-        spiking=spiking,
+        spiking=spiking or sends,
         firing=firing,
         v_subtract=_compact(threshold / unit) if firing.reset == "subtract" else None,
-        message=wiring.message(name, contract),
+        message=message,
         dynamics=dynamics,
         parameters=_parameters(own, own.in_program(stated, contract, dv, size), unit),
         v_unit=_compact(unit),

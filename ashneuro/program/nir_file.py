@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,9 @@ def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract | R
         if value is not None and key != UNRECORDED and not key.startswith(ASSUMED)
     }
     written = _plain_graph(wiring.graph, kept | as_read(contract).to_metadata())
+    if unnamed := [name for name in _names(written) if not _holds(name)]:
+        why = f"HDF5 holds no entry of the name {unnamed[0]!r}"
+        raise BundleError("this NIR graph cannot be written", why, "rename the node")
     # In memory first: HDF5 crashes where a file that it writes cannot grow, as on a full disk.
     content = io.BytesIO()
     try:
@@ -110,6 +113,18 @@ def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract | R
             "this NIR graph cannot be written", str(error), "give every node array parameters and plain metadata"
         ) from error
     replace_file(path, lambda file: file.write_bytes(content.getbuffer()))
+
+
+def _names(graph: nir.NIRGraph) -> Iterator[str]:
+    for name, node in graph.nodes.items():
+        yield name
+        if isinstance(node, nir.NIRGraph):
+            yield from _names(node)
+
+
+def _holds(name: str) -> bool:
+    """Return True if HDF5 holds an entry of this name; a slash makes groups of it."""
+    return "\0" not in name and not {"", "."} & set(name.split("/"))
 
 
 def _plain_graph(graph: nir.NIRGraph, metadata: Mapping[str, Any]) -> nir.NIRGraph:
@@ -196,7 +211,7 @@ def _build_graph(entry: Mapping[str, Any], name: str, problems: list[_Problem]) 
     if not isinstance(nodes, Mapping):
         problems.append(_Problem(f"{name or 'graph'}: its nodes are not a group", "write `nodes` as a group of nodes"))
         return None
-    made = {key: _build(node, f"{name}.{key}" if name else key, problems) for key, node in nodes.items()}
+    made = {key: _build(node, f"{name}.{key}" if name else key, problems) for key, node in _by_name(nodes)}
     pairs = np.asarray(edges, dtype=object)
     if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
         why = f"{name or 'graph'}: its edges have shape {pairs.shape}, not (number, 2)"
@@ -209,6 +224,16 @@ def _build_graph(entry: Mapping[str, Any], name: str, problems: list[_Problem]) 
     metadata = {key: _plain(value) for key, value in stated.items()}
     # NIR's own type check adds nodes, assumes square kernels, and names no node when it fails.
     return nir.NIRGraph(made, [(_text(a), _text(b)) for a, b in pairs.reshape(-1, 2)], metadata, type_check=False)
+
+
+def _by_name(nodes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Iterate over nodes by name. HDF5 takes a name with a slash for a group and an entry in it."""
+    for key, node in nodes.items():
+        inside = isinstance(node, Mapping) and node and "type" not in node
+        if inside and all(isinstance(entry, Mapping) for entry in node.values()):
+            yield from _by_name(node, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", node
 
 
 def _entry_remedy(kind: str, entry: Mapping[str, Any], why: str) -> str:

@@ -179,14 +179,19 @@ class Neuron:
         return self.spiking and self.message.changes
 
     @property
+    def potential(self) -> bool:
+        """True if the neurons are read-outs that send their potential to further layers."""
+        return self.spiking and self.message.potential
+
+    @property
     def payload(self) -> bool:
-        """True if messages carry numbers: neither spikes nor the potential of a read-out."""
+        """True if messages carry numbers."""
         return self.spiking and self.message.payload
 
     @property
     def scale_free(self) -> bool:
         """True if what the neurons send does not depend on the unit of v."""
-        return self.spiking and not (self.message.graded or self.message.changes)
+        return self.spiking and not (self.message.graded or self.message.changes or self.message.potential)
 
     @property
     def binary(self) -> bool:

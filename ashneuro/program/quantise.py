@@ -157,7 +157,7 @@ def _at_scales(program: Program, input_peak: Mapping[str, float], scales: Mappin
 def default_scales(program: Program, *, input_peak: Mapping[str, float]) -> dict[str, float]:
     """Return the scale per layer that `quantise` takes: the start of a search for better ones."""
     require_form(program, input_peak)
-    return _scales(_even(program), input_peak, {})
+    return {layer.name: layer.scale for layer in quantise_unchecked(program, input_peak, {}).program.layers}
 
 
 def layers_on_grid(program: Program, scales: Mapping[str, float]) -> frozenset[str]:
@@ -174,8 +174,8 @@ def grid_scale(program: Program, layer: Layer) -> float | None:
     """
     neuron, synapses = layer.neuron, [connection.synapse for connection in layer.connections]
     analog = {port.name for port in program.inputs if port.coding != "spikes"}
-    analog |= {other.name for other in program.layers if other.neuron.graded or other.neuron.changes}
-    if neuron.graded or neuron.changes or None in synapses:
+    analog |= {other.name for other in program.layers if other.neuron.payload and not other.neuron.message.whole}
+    if (neuron.payload and not neuron.scale_free) or None in synapses:
         return None
     if any(connection.source in analog for connection in layer.connections):
         return None
@@ -277,7 +277,7 @@ def _with_one_threshold(layer: Layer) -> Layer:
 def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
     """Return the scale of every layer; layers that an input enters directly share one."""
     graded = {port.name: GRADED_LIMIT / input_peak[port.name] for port in program.inputs if port.coding == "graded"}
-    layers = {layer.name: layer for layer in program.layers if layer.neuron.graded or layer.neuron.changes}
+    layers = {layer.name: layer for layer in program.layers if layer.neuron.payload and not layer.neuron.message.whole}
     peaks = _peaks(program, input_peak)
     graded |= {name: wanted.get(name) or layer.neuron.message.largest / peaks[name] for name, layer in layers.items()}
     program = _with_limits(program, input_peak)
@@ -289,7 +289,7 @@ def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[s
             if layer.neuron.changes:
                 graded[layer.name] = scale * 2.0 ** -message_in_units(layer.neuron, scale).shift
         _share_direct(program, scales)
-        graded |= {name: scales[name] for name, layer in layers.items() if layer.neuron.graded}
+        graded |= {name: scales[name] for name, layer in layers.items() if not layer.neuron.changes}
     return scales
 
 
@@ -305,6 +305,10 @@ def _peaks(program: Program, input_peak: Mapping[str, float]) -> dict[str, float
             largest = _largest_sum(program, layer, peaks) * gain + float(np.abs(neuron.bias).max())
             if neuron.v_subtract is not None:  # a count: v was below the threshold before
                 largest = math.floor(largest / float(np.min(neuron.v_subtract))) + 1
+            if neuron.potential:
+                steps = leaky_gain(float(np.min(neuron.dv)), program.timesteps)
+                largest += _largest_sum(program, layer, peaks) * (_current_gain(program, neuron) - 1.0)
+                largest *= steps if math.isfinite(steps) else MANY_STEPS
             if neuron.changes:  # smaller ones are never sent
                 largest = max(largest, float(np.max(neuron.v_threshold)))
             peaks[layer.name] = largest
@@ -431,7 +435,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
         limits.append(LARGEST_THRESHOLD / potential)
     if largest_bias:
         limits.append((BIAS_MANTISSA[1] << LARGEST_BIAS_EXP >> STATE_SHIFT) / largest_bias)
-    if neuron.graded:
+    if neuron.graded or neuron.potential:
         return min(neuron.message.largest / peaks[layer.name], *limits)
     if not useful:
         # Without weights nothing else bounds the scale. v may not saturate below rest either.

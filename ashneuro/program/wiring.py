@@ -28,7 +28,7 @@ from ashneuro.program.program import Shape
 from ashneuro.spiking.contract import PREFIX, Contract, plain, read_contract
 from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import Firing
-from ashneuro.spiking.message import ACTIVATIONS, BITS, MESSAGE_KINDS, SPIKE, Message
+from ashneuro.spiking.message import ACTIVATIONS, BITS, MESSAGE_KINDS, POTENTIAL, SPIKE, Message
 
 ALWAYS_ON = "always-on"  # name of the input line that carries biases through synapses
 
@@ -148,6 +148,8 @@ def node_message(node: Any, contract: Contract | None = None) -> Message:
     Raises:
         GraphError: a value in the metadata is of another kind, or the node cannot send it.
     """
+    if isinstance(node, READ_OUT):
+        return _node_potential(node)
     own = DYNAMICS[node_dynamics(node)[0]].message
     resets = isinstance(node, INTEGRATES)
     usual = contract.sent if resets and contract else SPIKE
@@ -198,6 +200,29 @@ def node_message(node: Any, contract: Contract | None = None) -> Message:
     if largest is not None and not 0 <= jump < largest:
         raise refused("message_jump", "it lies from 0 to below the largest level")
     return Message(kind, bits, limit, activation, bool(cumulative), jump=float(jump))
+
+
+def _node_potential(node: Any) -> Message:
+    """Return the message of a read-out that feeds further layers.
+
+    Raises:
+        GraphError: the metadata states no such bits or limit.
+    """
+    stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
+    given = {name: plain(stated[PREFIX + name]) for name in MESSAGE_FIELDS if PREFIX + name in stated}
+    bits, limit = given.get("message_bits", POTENTIAL.bits), given.get("message_limit")
+    _, fewest, most = BITS["potential"]
+    other = [name for name in given if name not in ("message_bits", "message_limit")]
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if other:
+        name, why = other[0], "a read-out sends its potential, and nothing else"
+    elif isinstance(bits, bool) or not isinstance(bits, int) or not fewest <= bits <= most:
+        name, why = "message_bits", f"a payload has {fewest} to {most} bits"
+    elif limit is not None and not (number and 0 < limit < math.inf):
+        name, why = "message_limit", "the largest potential is above 0"
+    else:
+        return Message("potential", bits, None if limit is None else float(limit))
+    raise GraphError(f"{name} = {given[name]!r}", why, f"correct {PREFIX}{name}, or remove it")
 
 
 def node_dynamics(node: Any) -> tuple[DynamicsName, dict[str, NDArray[np.float64]]]:
@@ -328,7 +353,7 @@ def unreadable(node: Any) -> Unreadable | None:
         try:
             if isinstance(node, FIRES):
                 node_firing(node, Contract())
-                node_message(node)
+            node_message(node)
             node_dynamics(node)
             node_imaginary(node)
             _only_read(node)

@@ -84,7 +84,8 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     wanted = _rasters(program, few)
     program = _with_limits(program, wanted, "change")
     program = _with_limits(program, wanted, "count")
-    first = scales = default_scales(_with_limits(program, wanted, "graded"), input_peak=peak)
+    ranged = _with_limits(_with_limits(program, wanted, "graded"), wanted, "potential")
+    first = scales = default_scales(ranged, input_peak=peak)
     rule = _mismatches(program, few, wanted, peak, scales)
     names = [layer.name for layer in program.layers]
     # The unit of levels is a power of two of their step, which nothing but the step says.
@@ -112,7 +113,7 @@ def _best(
 ) -> dict[str, float]:
     """Return ``scales`` with the best one for the last layer of ``head``; on a tie, the largest."""
     best, least = scales, np.inf
-    for factor in GRADED_FACTORS if head.layer(name).neuron.graded else FACTORS:
+    for factor in GRADED_FACTORS if head.layer(name).neuron.message.kind in ("graded", "potential") else FACTORS:
         tried = scales | {name: scales[name] * factor}
         try:
             wrong = _mismatches(head, inputs, {name: wanted[name]}, peak, tried)[name]
@@ -164,6 +165,8 @@ def _with_limits(program: Program, sent: Mapping[str, NDArray[Any]], kind: Messa
         values = sent[layer.name]
         if message.changes:  # the value is within the threshold of their sum
             values = np.abs(values.cumsum(axis=0)) + float(np.max(layer.neuron.v_threshold))
+        if message.potential:  # what is sent is relative to v_leak
+            values = np.abs(values - layer.neuron.v_origin)
         largest = float(values.max(initial=0.0))
         limit = (1 << max(1, int(largest)).bit_length()) - 1 if message.whole else ROOM * largest
         return replace(layer, neuron=replace(layer.neuron, message=replace(message, limit=limit or None)))

@@ -31,12 +31,17 @@ class Units:
         """Return the units of what ``layer`` sends: membrane potentials of a read-out, or messages.
 
         Integers count 1/(64·scale) of a potential (1/scale of a sum of changes), 1/scale of a
-        graded message, and 2^shift/scale of a change. Spikes and their counts have no unit.
+        graded message or of a potential that is sent, and 2^shift/scale of a change. Spikes and
+        their counts have no unit.
         """
         neuron = layer.neuron
         if neuron.scale_free:
             return cls()
-        scale = 1.0 if precision == "float" else layer.scale * (1 if neuron.graded else neuron.state_unit)
+        scale = (
+            1.0
+            if precision == "float"
+            else layer.scale * (1 if neuron.graded or neuron.potential else neuron.state_unit)
+        )
         shift = neuron.message.shift if neuron.changes else 0
         return cls(shift, scale, np.asarray(neuron.v_unit), np.asarray(neuron.v_origin))
 

@@ -15,6 +15,9 @@ neuron before any reset, and θ its threshold::
 
     s_t = 1 if v'_t > θ, −1 if v'_t < θ_low, else 0                kind "ternary": Lava's TernaryLIF
 
+    s_t = v_t − v_leak                                             kind "potential": a read-out (LI,
+                                                                   I, CubaLI) that feeds layers
+
 The neurons of ternary messages are a kind of their own, see `ashneuro.spiking.dynamics`. The
 changes sent up to step t add up to y_t − r_t, with |r_t| < θ. A cumulative error e decides instead
 of d (Lava's ``cum_error``)::
@@ -49,6 +52,11 @@ of 2^shift; θ, d and r are in these units, the jump in those of u::
 
     y_t = min((x + 2^(shift − 1)) >> shift, L) if x > jump else 0,  x = u_t + (bias << bias_exp)
     m_t = s_t
+
+A potential has ``bits`` bits with its sign, and ``limit`` is the largest magnitude. It is rounded,
+half toward zero, in units of the layer::
+
+    m_t = sign(v_t) · min((|v_t| + 31) >> 6, limit)
 """
 
 from __future__ import annotations
@@ -58,7 +66,7 @@ from typing import Any, Literal
 
 from ashneuro.spiking.firing import TIE
 
-MessageKind = Literal["spike", "graded", "change", "count", "ternary"]
+MessageKind = Literal["spike", "graded", "change", "count", "ternary", "potential"]
 MESSAGE_KINDS: tuple[MessageKind, ...] = ("spike", "graded", "change", "count")  # that metadata may state
 Activation = Literal["none", "relu", "levels"]
 ACTIVATIONS: tuple[Activation, ...] = ("none", "relu", "levels")
@@ -73,6 +81,7 @@ BITS: dict[str, tuple[int, int, int]] = {
     "change": (16, 2, 16),
     "count": (COUNT_BITS, 1, LARGEST_BITS),
     "ternary": (2, 2, 2),  # one of them the sign, as in Lava
+    "potential": (16, 2, 16),
 }
 LARGEST_EXPONENT = 7  # of Lava's spike_exp and state_exp: 3 bits
 LEVEL_EXPONENT = 12  # of the units of a level, so that weights of 8 bits meet levels of any step
@@ -84,11 +93,12 @@ class Message:
 
     Args:
         kind: ``"spike"``: 1; ``"graded"``: the value itself; ``"change"``: its change;
-            ``"count"``: several spikes at once; ``"ternary"``: 1 or −1.
+            ``"count"``: several spikes at once; ``"ternary"``: 1 or −1; ``"potential"``: v.
         bits: payload bits of a message on the machine, with the sign of a change; 0 for a spike.
         limit: largest value that is sent, in units of the threshold, or most spikes in a step;
             ``None``: float programs send every value. Of changes, the largest |y| that is
             expected, for which integers have room; nothing is clipped but levels, which need it.
+            Of potentials likewise; integers clip them.
         activation: of changes: f.
         jump: of levels: largest x whose level is 0 in any case.
         cumulative: of changes: the error adds up until a change is sent.
@@ -115,6 +125,11 @@ class Message:
         return self.kind == "change"
 
     @property
+    def potential(self) -> bool:
+        """True if a message is the membrane potential of a read-out."""
+        return self.kind == "potential"
+
+    @property
     def levels(self) -> bool:
         """True if a message is the change of a rounded value."""
         return self.changes and self.activation == "levels"
@@ -133,7 +148,7 @@ class Message:
     @property
     def signed(self) -> bool:
         """True if a message may be negative."""
-        return self.kind in ("change", "ternary")
+        return self.kind in ("change", "ternary", "potential")
 
     @property
     def payload(self) -> bool:
@@ -145,12 +160,13 @@ class Message:
         """Name of the messages, as users read it."""
         words = {"graded": "graded messages", "change": "changes"}
         words |= {"count": "spike counts", "ternary": "ternary messages"}
+        words |= {"potential": "potentials"}
         return words.get(self.kind, "spikes")
 
     @property
     def largest(self) -> int:
         """Largest magnitude that the payload holds."""
-        return (1 << (self.bits - self.changes)) - 1
+        return (1 << (self.bits - (self.changes or self.potential))) - 1
 
     @property
     def state(self) -> tuple[str, ...]:
@@ -164,6 +180,7 @@ class Message:
 
 
 SPIKE = Message()
+POTENTIAL = Message("potential", BITS["potential"][0])
 TERNARY = Message("ternary", 2, 1.0)
 
 
@@ -203,6 +220,12 @@ def activated(message: Message, x: Any, xp: Any, *, integer: bool = False) -> An
         return xp.where(x > message.jump, level, none)
     level = xp.clip(xp.floor(x / message.step + (0.5 + TIE_LEVEL)), 0, message.largest)
     return xp.where(x > message.jump * (1 + TIE), level * message.step, none)
+
+
+def rounded_potential(v: Any, limit: float | None, xp: Any) -> Any:
+    """Return the payload of potentials ``v`` of an integer program, in units of 64."""
+    rounded = xp.sign(v) * ((abs(v) + 31) >> 6)
+    return rounded if limit is None else xp.clip(rounded, -int(limit), int(limit))
 
 
 def spike_counts(v: Any, first: Any, v_subtract: Any, limit: float | None, xp: Any) -> Any:

@@ -41,11 +41,12 @@ def from_torch(module: nn.Module, sample: Any, *, dt: float | None = None) -> Ne
     source = source_of(traced)
     if source.first is not None:
         name, (which, step, neuron) = source.first
+        caveat, do = traced.caveats.get(name, ("", ""))
         raise ProofError(
             f"the graph of {traced.module} does not spike as the module does",
             f"{source.mismatches} of {source.compared} values differ, first in {name}, sample {which}, step {step},"
-            f" neuron {neuron}",
-            "look there for what changes with time or with values: a graph has one set of weights for all steps",
+            f" neuron {neuron}" + (f"; {caveat}" if caveat else ""),
+            do or "look there for what changes with time or with values: a graph has one set of weights for all steps",
         )
     return Network(
         traced.module,

@@ -48,6 +48,7 @@ KINDS = {
         "I Threshold",
         {"message": "change", "message_activation": "levels", "message_bits": 4, "message_limit": 2.1},
     ),
+    "potential": ("CubaLI LIF", {}),
     "one time constant each": ("CubaLIF", {}),
     "refractory": ("LIF", {"dynamics": "refractory", "refractory_steps": 2}),
     "adaptive": (
@@ -71,6 +72,7 @@ def population(name, size):
         "CubaLIF": lambda: nir.CubaLIF(tau_syn=0.7 * tau, tau_mem=tau, r=one, v_threshold=0.4 * one, **leak),
         "IF": lambda: nir.IF(r=one, v_threshold=0.4 * one, v_reset=0 * one),
         "I": lambda: nir.I(r=one),
+        "CubaLI": lambda: nir.CubaLI(tau_syn=3e-3 * one, tau_mem=tau, r=one, v_leak=0.1 * one, w_in=2 * one),
         "Threshold": lambda: nir.Threshold((0.0 if name == "ReLU" else 0.3) * one),
     }
     nodes = [made[primitive]() for primitive in primitives.split()]
@@ -99,7 +101,7 @@ def choices(key, default):
 
 def test_every_kind_is_here_and_documented():
     assert choices("dynamics", "lif") == set(DYNAMICS)
-    assert choices("message", "spike") == set(get_args(MessageKind)) - {"ternary"}  # that of a dynamics
+    assert choices("message", "spike") == set(get_args(MessageKind)) - {"ternary", "potential"}  # follow from the node
     assert choices("message_activation", "none") == set(get_args(Activation))
     assert choices("reset", "value") == set(get_args(Reset))
     assert choices("comparison", "strict") == set(get_args(Comparison))

@@ -300,7 +300,8 @@ def test_a_reset_that_no_contract_describes_is_refused_by_the_comparison(snn):
     net = dense(snn.Leaky(beta=0.9, threshold=0.3, init_hidden=True, reset_delay=False), gain=4)
     with pytest.raises(ashneuro.AshneuroError, match="does not spike as the module does") as error:
         ashneuro.from_torch(net, spikes(6))
-    assert "first in 1, sample 0, step" in error.value.why
+    assert "first in 1, sample 0, step" in error.value.why and "above two thresholds" in error.value.why
+    assert "reset_mechanism='zero'" in error.value.do
 
 
 def test_float32_ties_are_told_from_mismatches(snn):

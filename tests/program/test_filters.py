@@ -1,4 +1,4 @@
-"""Read-outs in front of neurons (case D9): LI → LIF is a CubaLIF."""
+"""Read-outs in front of neurons: LI → LIF is a CubaLIF, others send their potential."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import nir
 import numpy as np
 import pytest
 
-from ashneuro.errors import GraphError
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.program.quantise import quantise
+from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.proof.certify import certify
+from ashneuro.simulation.units import read_out
 from ashneuro.spiking.contract import Contract
 from ashneuro.workflows.export import export
 from tests.program import networks as net
+from tests.simulation import machine_reference
 
 
 def li(n, rng, *, alike=False, v_leak=0.0, r=None):
@@ -108,25 +110,42 @@ def test_read_out_of_an_output_keeps_its_neurons():
     np.testing.assert_allclose(a.layers["li"].raster, b.layers["li"].raster, rtol=0, atol=1e-12)
 
 
-REFUSED = {
+# Graphs whose read-out sends its potential: changed nodes, edges, why it is no synaptic current.
+SENDERS = {
     "weights mix": ({"li": lambda rng: li(6, rng)}, [("li", "fc"), ("fc", "lif")], "time constants differ"),
     "other input": ({}, [("li", "lif"), ("input", "lif")], "input reaches lif as well, unfiltered"),
     "recurrent": ({}, [("li", "lif"), ("lif", "fc"), ("fc", "lif")], "lif reaches lif as well"),
     "second order": (
         {"lif": lambda rng: net.cuba((6,), rng)}, [("li", "lif")], "lif has a synaptic current of its own"
     ),
-    "delay": ({"fc": lambda rng: nir.Delay(np.full(6, 2e-3))}, [("li", "fc"), ("fc", "lif")], "a Delay lies between"),
-    "weighted output": ({}, [("li", "lif"), ("li", "fc"), ("fc", "output2")], "output2 gives its value behind"),
+    "delay": (
+        {"fc": lambda rng: nir.Delay(np.full(6, 2e-3)), "li": lambda rng: li(6, rng)},
+        [("li", "fc"), ("fc", "lif")], "a Delay lies between",
+    ),
+    "weighted output": (
+        {"li": lambda rng: li(6, rng, v_leak=0.2)}, [("li", "lif"), ("li", "fc"), ("fc", "output2")],
+        "output2 gives its value behind",
+    ),
     "two states": (
-        {"li": lambda rng: nir.CubaLI(*(np.full(6, x) for x in (5e-3, 5e-3, 1.0, 0.0, 1.0)))},
+        {"li": lambda rng: nir.CubaLI(*(np.full(6, x) for x in (5e-3, 4e-3, 2.0, 0.1, 1.0)))},
         [("li", "lif")], "CubaLI has two states",
+    ),
+    "a sum": ({"li": lambda rng: nir.I(rng.uniform(0.1, 0.3, 6))}, [("li", "lif")], "its sum never leaks"),
+    "a loop": (
+        {
+            "li": lambda rng: nir.LI(
+                rng.uniform(2e-3, 5e-3, 6), np.full(6, 1.5), np.full(6, 0.1), metadata={"ashneuro.message_limit": 5.0}
+            ),
+            "late": lambda rng: nir.Delay(np.full(6, 2e-3)),
+        },
+        [("li", "fc"), ("fc", "lif"), ("lif", "late"), ("late", "li")], "time constants differ",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_read_out_that_is_no_synaptic_current_is_refused(case):
-    changed, edges, words = REFUSED[case]
+def sender(case):
+    """Return (graph, contract, inputs) of a case of `SENDERS`."""
+    changed, edges, _ = SENDERS[case]
     rng = np.random.default_rng(4)
     nodes = {"input": (6,), "li": li(6, rng, alike=True), "fc": nir.Linear(rng.normal(0, 1, (6, 6)))}
     nodes |= {"lif": net.lif((6,), rng)} | {name: make(rng) for name, make in changed.items()}
@@ -135,12 +154,79 @@ def test_read_out_that_is_no_synaptic_current_is_refused(case):
     if not any("fc" in edge for edge in edges):
         del nodes["fc"]
     graph = net.graph_of(nodes, [("input", "li"), *edges, ("lif", "output")])
-    errors = [finding for finding in check(graph, Contract()) if not finding.ok]
-    assert [finding.rule for finding in errors] == ["read_outs_end"]
-    assert words in errors[0].actual and "CubaLIF" in errors[0].remedy
-    with pytest.raises(GraphError, match="read-out"):
-        lower(graph, Contract())
-    run_graph(graph, Contract(), np.ones((5, 2, 6)))
+    return graph, Contract(input_coding="spikes", timesteps=30), net.spikes(rng, 30, 4, (6,))
+
+
+@pytest.mark.parametrize("case", SENDERS)
+def test_other_read_outs_send_their_potential(case):
+    graph, contract, x = sender(case)
+    (note,) = [finding for finding in check(graph, contract) if finding.rule == "read_outs_end"]
+    assert (note.node, note.level) == ("li", "note") and SENDERS[case][2] in note.actual
+    assert "a population that sends its potential" in note.actual
+    program = lower(graph, contract)
+    layer = program.layer("li")
+    assert layer.neuron.potential and layer.neuron.message.bits == 16
+    names = [layer.name for layer in program.layers]
+    wanted, found = run_graph(graph, contract, x, rasters=names), run_program(program, x, rasters=names)
+    defined = net.define(graph, contract, {"input": x})
+    for name in names:
+        np.testing.assert_allclose(found.layers[name].raster, wanted.layers[name].raster, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(wanted.layers[name].raster, defined[name], rtol=0, atol=1e-10)
+        assert wanted.layers[name].events == found.layers[name].events
+    assert wanted.layers["li"].events > 0 and wanted.layers["lif"].events > 10
+    calibrated = calibrate(program, x)
+    integer = calibrated.program
+    records = [run_program(integer, x, rasters=names, backend=backend) for backend in ("numpy", "torch", "native")]
+    exact = machine_reference.run(integer, {"input": x} | always_on(integer, x))
+    for record in records:
+        for one in integer.layers:
+            numbers = exact[one.name] if one.neuron.binary else read_out(one, exact[one.name], "integer")
+            np.testing.assert_array_equal(record.layers[one.name].raster, numbers)
+    assert sum(calibrated.mismatches.values()) / len(calibrated.mismatches) < 0.05
+
+
+def always_on(program, x):
+    return {port.name: np.ones((*x.shape[:2], 1)) for port in program.inputs if port.constant}
+
+
+def test_potential_keeps_its_payload():
+    """The largest potential saturates; bits and limit are those of the node's metadata."""
+    rng = np.random.default_rng(6)
+    graph, contract, x = sender("weights mix")
+    stated = {"ashneuro.message_bits": 6, "ashneuro.message_limit": 0.5}
+    graph.nodes["li"].metadata |= stated
+    program = lower(graph, contract)
+    assert (program.layer("li").neuron.message.bits, program.layer("li").neuron.message.limit) == (6, 0.5)
+    integer = quantise(program, input_peak={}).program
+    li_values = run_program(integer, x, rasters=["li"]).layers["li"].raster
+    assert integer.layer("li").neuron.message.limit <= 31
+    np.testing.assert_allclose(np.abs(li_values).max(), 0.5, rtol=0.05)
+    for key, value in {"message_bits": 17, "message_limit": -1.0, "message": "graded"}.items():
+        graph.nodes["li"].metadata = {f"ashneuro.{key}": value}
+        (error,) = [finding for finding in check(graph, contract) if finding.rule == "readable_parameters"]
+        assert key in error.actual and error.remedy
+    resting, contract, _ = sender("delay")
+    resting.nodes["li"] = li(6, rng, v_leak=0.1)
+    (error,) = [finding for finding in check(resting, contract) if not finding.ok]
+    assert error.rule == "undelayed_bias" and "v_leak" in error.remedy
+
+
+@pytest.mark.lava
+def test_potentials_are_proved_in_lava():
+    """Streamed and side by side; several graphs are one."""
+    for cases in (("weights mix", "second order", "weighted output"), ("a loop",)):
+        nodes, edges, inputs = {}, [], {}
+        for number, case in enumerate(cases):
+            graph, contract, x = sender(case)
+            nodes |= {f"{number}{name}": node for name, node in graph.nodes.items()}
+            edges += [(f"{number}{a}", f"{number}{b}") for a, b in graph.edges]
+            inputs[f"{number}input"] = x
+        whole = nir.NIRGraph(nodes, edges, type_check=False)
+        program = lower(whole, contract)
+        integer = calibrate(program, inputs).program
+        certificate = certify(whole, contract, {"float": program, "integer": integer}, inputs).certificate
+        assert certificate.passed, certificate
+        assert set(certificate.own_processes.values()) == {"Potential"}
 
 
 @pytest.mark.lava

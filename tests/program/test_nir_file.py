@@ -6,9 +6,9 @@ import nir
 import numpy as np
 import pytest
 
-from ashneuro.errors import GraphError
+from ashneuro.errors import BundleError, GraphError
 from ashneuro.program.lower import lower
-from ashneuro.program.nir_file import load_graph, read_graph
+from ashneuro.program.nir_file import load_graph, read_graph, write_graph
 from ashneuro.spiking.contract import Contract
 from tests.program import networks as net
 
@@ -212,3 +212,28 @@ def test_loop_through_two_neurons_needs_a_delay(tmp_path, rng):
 def test_node_without_input(tmp_path, rng):
     nodes = {"input": (6,), "a": net.lif((6,), rng), "b": net.lif((6,), rng)}
     refused(write(net.graph_of(nodes, [("input", "a"), ("a", "output")]), tmp_path), "b (LIF)", "no edge leads to it")
+
+
+@pytest.mark.parametrize("name", ["linear/~/w", "net/lif", "a.b", "ü →", "..", "type", "n\n0"])
+def test_names_of_nodes_are_kept(tmp_path, rng, name):
+    """HDF5 makes groups of a name with slashes, as modules of JAX have."""
+    weights, neurons = net.affine(6, 4, rng), net.lif((4,), rng)
+    graph = net.graph_of(
+        {"input": (6,), f"{name}1": weights, name: neurons},
+        [("input", f"{name}1"), (f"{name}1", name), (name, "output")],
+    )
+    nir.write(tmp_path / "foreign.nir", graph)
+    write_graph(tmp_path / "ours.nir", graph, net.CONTRACT)
+    for file in ("foreign.nir", "ours.nir"):
+        read = load_graph(tmp_path / file)
+        assert set(read.nodes) == set(graph.nodes)
+        np.testing.assert_array_equal(read.nodes[name].tau, neurons.tau)
+    assert [layer.name for layer in lower(load_graph(tmp_path / "ours.nir"), net.CONTRACT).layers] == [name]
+
+
+@pytest.mark.parametrize("name", ["", ".", "a//b", "/a", "a\0b"])
+def test_names_that_no_file_holds_are_refused(tmp_path, rng, name):
+    graph = net.graph_of({"input": (6,), name: net.lif((6,), rng)}, [("input", name), (name, "output")])
+    with pytest.raises(BundleError, match="holds no entry of the name") as refused:
+        write_graph(tmp_path / "ours.nir", graph, net.CONTRACT)
+    assert refused.value.do == "rename the node" and not (tmp_path / "ours.nir").exists()

@@ -444,6 +444,19 @@ def test_direct_input_needs_uniform_threshold_and_peak():
         quantise(quantise(even, input_peak={"input": 1.0}).program, input_peak={"input": 1.0})
 
 
+def test_default_scales_keep_limits_that_rounding_may_exceed():
+    """Rounding lifts what adaptive neurons can reach by a little over 24 bits here."""
+    rng = np.random.default_rng(0)
+    one = np.ones(4)
+    own = {"dynamics": "adaptive", "tau_threshold": 5e-3, "tau_refractory": 5e-3, "threshold_step": 0.05}
+    weights = nir.Linear(rng.normal(size=(4, 6)) * 2 / np.sqrt(6))
+    read_out = nir.LI(5e-3 * one, one, 0.1 * one)
+    adaptive = nir.LIF(8e-3 * one, one, 0 * one, 0.05 * one, 0 * one, metadata={f"ashneuro.{k}": own[k] for k in own})
+    program = lower(net.chain((6,), weights, read_out, adaptive), Contract(input_coding="current"))
+    scales = default_scales(program, input_peak={"input": 1.0})
+    assert quantise(program, input_peak={"input": 1.0}, scales=scales).program.layers[0].scale == scales["n2"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([net.lif, net.cuba]), st.floats(1e-3, 1e3), st.integers(2, 40))
 def test_quantised_programs_keep_all_limits(seed, make, size, width):

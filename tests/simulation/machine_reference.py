@@ -133,6 +133,11 @@ def _neuron(
         unit = 64
     if not neuron.spiking:
         return u, v, v
+    if neuron.message.kind == "potential":
+        if unit == 1:
+            return u, v, v
+        size = min((abs(v) + 31) // unit, neuron.message.limit)
+        return u, v, size if v > 0 else -size
     own = {name: np.broadcast_to(x, layer.shape).ravel()[i].item() for name, x in neuron.parameters.items()}
     if neuron.dynamics == "refractory":
         left = more.get("n", 0)

@@ -62,6 +62,7 @@ class _Draw:
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.entries: dict[str, str] = {}  # the read-out in front of a population
+        self.senders = 0  # of these, those that are populations of their own
         self.contract = Contract(
             dt_s=choose([1e-3, 1e-4]),
             timesteps=choose([8, 12]),
@@ -216,10 +217,17 @@ class _Draw:
         kind = "I" if changes else self.choose(["LI", "LI", "I"] if not self.integers else ["LI"])
         through = self.choose(["nothing", "scale", "affine"] if len(shape) == 1 and not alike else ["nothing"])
         rates = self.rates(kind, shape, each=not alike and through != "affine")
+        stated = {}
         if kind == "LI" and through == "affine":  # weights mix only filters that are equal
             rates["tau"] = np.full(shape, rates["tau"].flat[0])
+            # From digits that are drawn already, as in `neuron`: others send their potential.
+            if int(rates["tau"].flat[0] * 1e9) % 3:
+                rates["tau"] = rates["tau"] * (1 + np.arange(*shape) % 3 / 2)
+                stated = {"ashneuro.message_limit": 40.0}  # a long loop could let it grow
+                self.senders += 1
+        self.senders += kind == "I" and not changes
         rest = {} if kind == "I" else {"v_leak": self.rng.normal(0, 0.1, shape)}
-        made = {f"filter{tag}": getattr(nir, kind)(**rates, **rest), f"neuron{tag}": neuron}
+        made = {f"filter{tag}": getattr(nir, kind)(**rates, **rest, metadata=stated), f"neuron{tag}": neuron}
         names = list(made)
         if through != "nothing":
             weight = nir.Scale(self.rng.uniform(0.5, 1.5, shape))
@@ -350,7 +358,7 @@ class _Draw:
         (_, _), (first, shape), *_, (last, size) = [*taps, taps[-1]]
         if first == last or len(shape) > 1 or len(size) > 1 or not self.choose([False, False, True]):
             return
-        layers = len(taps) - 1
+        layers = len(taps) - 1 + self.senders
         back = self.add("late", self.delay(size, layers), last)
         back = self.add("return", nir.Linear(self.weights((shape[0], size[0])) / 2), back)
         self.edges.append((back, self.entries.get(first, first)))

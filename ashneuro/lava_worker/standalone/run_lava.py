@@ -132,6 +132,10 @@ class Network:
         elif message(neuron) == "graded":
             limit = neuron["message"]["limit"]
             layer = Graded(self.traces[name], chosen, inclusive, np.inf if limit is None else limit, **parameters)
+        elif message(neuron) == "potential":
+            limit = neuron["message"]["limit"]
+            limit = limit if self.fixed and limit is not None else np.inf
+            layer = Potential(self.traces[name], chosen, limit, **parameters)
         elif neuron["spiking"] and (inclusive or late or subtracts or message(neuron) == "count"):
             subtract = self.numbers[neuron["v_subtract"]] if subtracts else None
             if subtracts:
@@ -275,7 +279,7 @@ class Network:
 
 
 # <processes>
-Source = Sink = Traced = ReadOut = Fired = Graded = Changes = Counted = input_of = None
+Source = Sink = Traced = ReadOut = Fired = Graded = Changes = Counted = Potential = input_of = None
 DYNAMICS: dict = {}
 # </processes>
 
@@ -357,8 +361,8 @@ def encode(port: dict, inputs: dict, precision: str) -> np.ndarray:
 def read_out(layer: dict, numbers, v: np.ndarray, fixed: bool) -> np.ndarray:
     """Return membrane potentials or messages in the network's units.
 
-    Fixed point counts 1/(64 · scale) of a potential, 1/scale of a graded message or of a sum of
-    changes, and 2^shift/scale of a change.
+    Fixed point counts 1/(64 · scale) of a potential, 1/scale of a graded message, of a potential
+    that is sent or of a sum of changes, and 2^shift/scale of a change.
     """
     neuron = layer["neuron"]
     if fixed:
@@ -404,7 +408,7 @@ def hold(layer: dict, numbers, fixed: bool):
     )
     bias *= 2.0 ** neuron["bias_exp"]
     keep_u, keep_v = (1 - (du + 1) / 4096, 1 - dv / 4096) if fixed else (1 - du, 1 - dv)
-    signed = message(neuron) in ("change", "ternary")
+    signed = message(neuron) in ("change", "ternary", "potential")
     needed = bias if signed else 1.01 * np.maximum(0, bias - np.minimum(unit * threshold, 0))
     # Neurons that send changes hold themselves until then.
     if not neuron["spiking"] or message(neuron) == "change" or not layer["depth"] or not needed.any():

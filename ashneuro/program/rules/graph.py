@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ashneuro.program.filters import filter_fault, filtered_by
+from ashneuro.program.filters import feeding_read_outs, filter_fault, filtered_by, synaptic_filters
 from ashneuro.program.foreign import INSTEAD_OF_OTHERS, instead_of
 from ashneuro.program.primitives import PARAMETERS, READ_OUT, WHOLE_PARAMETERS, delay_steps, nir_type, numbers, window
 from ashneuro.program.program import Shape
@@ -419,33 +419,46 @@ def whole_delays(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 
 def undelayed_bias(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """No bias passes through a Delay: it would start late, and a neuron's bias cannot."""
+    """No bias, nor the v_leak of a read-out, passes through a Delay or comes back to the read-out:
+    it would start late, and a neuron's bias cannot.
+    """
     for name in wiring.named("delay"):
         before = [node for node in _between_neurons(wiring, name) if wiring.roles[node] == "linear"]
         biased = [node for node in before if hasattr(wiring.nodes[node], "bias")]
         biased = [node for node in biased if numbers(wiring.nodes[node], "bias").any()]
-        if biased and np.any(numbers(wiring.nodes[name], "delay")):
+        if not np.any(numbers(wiring.nodes[name], "delay")):
+            continue
+        if biased:
             remedy = "put the Delay in front of the layer with the bias"
             yield Violation(name, f"the bias of {', '.join(biased)} passes it", remedy)
+        resting = [source for source in _reaching(wiring, name) if _rests(wiring.nodes[source])]
+        if resting:
+            remedy = "train with v_leak = 0, or put the Delay in front of the read-out"
+            yield Violation(name, f"v_leak of {', '.join(resting)} passes it", remedy)
+    for name in wiring.named("neuron"):
+        if _rests(wiring.nodes[name]) and name in _reaching(wiring, name):
+            yield Violation(name, "its v_leak comes back to it a step late", "train with v_leak = 0")
 
 
 def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """A read-out (LI, CubaLI, I) is all that reaches its Output. It feeds neurons only as their
-    synaptic current: LI → LIF, and LI → Linear → LIF where all inputs have one τ, are a CubaLIF;
-    I → Linear → Threshold with changes is a sigma-delta neuron, and I → Affine may end a graph.
+    """A read-out (LI, CubaLI, I) that feeds neurons is their synaptic current, where it can be:
+    LI → LIF, and LI → Linear → LIF where all inputs have one τ, are a CubaLIF; I → Linear →
+    Threshold with changes is a sigma-delta neuron, and I → Affine may end a graph. Others are
+    populations that send their potential in every step (Loihi 2).
     """
+    filters = synaptic_filters(wiring, contract)
     for name in wiring.named("neuron"):
-        if not isinstance(wiring.nodes[name], READ_OUT):
+        if not isinstance(wiring.nodes[name], READ_OUT) or not (behind := filtered_by(wiring, name)):
             continue
-        behind = filtered_by(wiring, name)
-        fault = filter_fault(wiring, contract, name) if behind else ""
-        if fault:
-            remedy = "use LIF or CubaLIF in its place, or let the host compute what follows the read-out"
-            yield Violation(name, f"it feeds {', '.join(behind)}; {fault}", remedy)
-        elif behind:
+        if name in filters:
             kinds = sorted({_filtered_as(wiring, target) for target in behind})
             actual = f"the synaptic current of {', '.join(behind)}, which run as {' and '.join(kinds)}"
-            yield Violation(name, actual, "nothing to do", "note")
+        else:
+            # Why in the first place, or because of others that are none.
+            fault = filter_fault(wiring, contract, name, feeding_read_outs(wiring))
+            fault = fault or filter_fault(wiring, contract, name, {*filters, name})
+            actual = f"a population that sends its potential to {', '.join(behind)}: {fault}"
+        yield Violation(name, actual, "nothing to do", "note")
 
 
 GRAPH_RULES: Mapping[str, Rule] = {
@@ -561,6 +574,19 @@ def _conv_misfit(node: nir.Conv1d | nir.Conv2d, in_shape: Shape | None) -> tuple
         actual = f"it takes {shape[1] * groups} channels ({groups} groups of {shape[1]}), its input has {in_shape[0]}"
         return actual, "give it weights for as many channels as come in, or another number of groups"
     return None
+
+
+def _rests(node: Any) -> bool:
+    """Return True for a read-out whose resting potential is not 0."""
+    return isinstance(node, READ_OUT) and hasattr(node, "v_leak") and bool(numbers(node, "v_leak").any())
+
+
+def _reaching(wiring: Wiring, name: str) -> list[str]:
+    """Return the neurons in front of ``name``, behind the nodes between."""
+    near = [name, *_between_neurons(wiring, name)]
+    return list(
+        dict.fromkeys(source for node in near for source in wiring.sources(node) if wiring.roles[source] == "neuron")
+    )
 
 
 def _between_neurons(wiring: Wiring, name: str) -> list[str]:

@@ -19,7 +19,7 @@ from ashneuro.simulation.emulator.dynamics import STEPS, Neurons, StepFunction
 from ashneuro.simulation.emulator.population import Array, Kernel, Population, States, Steps
 from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
-from ashneuro.spiking.message import SPIKE, Message, graded_values, spike_counts
+from ashneuro.spiking.message import SPIKE, Message, graded_values, rounded_potential, spike_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,8 @@ class FloatPopulation(Population[Array]):
             if self.message.kind == "count":
                 spikes = spike_counts(v, self.v_threshold, self.v_subtract, self.message.limit, self.xp)
                 v = v - spikes * self.v_subtract
+            elif self.message.potential:
+                spikes = v
             elif self.spiking:
                 spikes = self._fires(v)
                 if not late:
@@ -116,7 +118,8 @@ class IntegerPopulation(Population[Array]):
         """Run the steps: u wraps at 24 bits, v saturates, then a spike resets v."""
         if self.message.graded:
             return self._run_graded(u, v, currents, states)
-        counting = self.message.kind == "count"
+        counting, potential = self.message.kind == "count", self.spiking and self.message.potential
+        binary = self.spiking and not (counting or potential)
         xp = self.xp
         exact, scratch = xp.zeros_like(v, dtype=xp.float64), xp.zeros_like(v)
         us = currents << STATE_SHIFT  # u of each step is accumulated here
@@ -127,7 +130,7 @@ class IntegerPopulation(Population[Array]):
         awake |= self.bias
         biased = bool(xp.any(self.bias != 0))
         late = self.spiking and self.firing.reset_delay
-        sent = xp.zeros_like(currents, dtype=xp.uint8 if self.spiking and not counting else xp.int32)
+        sent = xp.zeros_like(currents, dtype=xp.uint8 if binary else xp.int32)
         for t, u_next in enumerate(us):
             awake[t] |= u
             awake[t] |= v
@@ -148,6 +151,8 @@ class IntegerPopulation(Population[Array]):
             if counting:
                 sent[t] = spike_counts(v, self.fires_above + 1, self.v_subtract, self._limit, xp)
                 v -= sent[t] * self.v_subtract
+            elif potential:
+                sent[t] = rounded_potential(v, self._limit, xp)
             elif self.spiking:
                 silent = xp.less_equal(v, self.fires_above, out=scratch)
                 sent[t] = silent
@@ -157,7 +162,7 @@ class IntegerPopulation(Population[Array]):
                 sent[t] = v
             if states is not None:
                 states.append((u + 0, v + 0))  # copies: both are overwritten in the next step
-        if self.spiking and not counting:
+        if binary:
             sent ^= 1
         return Steps(sent, u, v, int(xp.count_nonzero(awake)))
 

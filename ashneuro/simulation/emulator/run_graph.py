@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ashneuro.program.filters import senders, synaptic_filters
 from ashneuro.program.linear_sums import linear_synapse
 from ashneuro.program.primitives import READ_OUT, delay_steps, numbers
 from ashneuro.program.program import InputPort, Shape
@@ -42,6 +43,7 @@ from ashneuro.simulation.emulator.chunks import run_chunks
 from ashneuro.simulation.emulator.dynamics import STEPS, Neurons
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
 from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.simulation.units import Units
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import compared_with
@@ -125,6 +127,7 @@ class _LoadedGraph:
         self._groups = _in_order(list(wiring.nodes), wiring.edges)
         self._linear = {name: self._linear_node(name) for name in wiring.named("linear")}
         self._imaginary = {name: set(wiring.imaginary(name)) for name in wiring.named("neuron")}
+        self._senders = set(senders(wiring, synaptic_filters(wiring, contract)))
         self._neurons = {name: self._neuron_node(name) for name in wiring.named("neuron")}
         self._delays = {
             name: np.broadcast_to(
@@ -248,6 +251,10 @@ class _LoadedGraph:
 
     def _activity(self, name: str, sent: Any, active: int, keep: bool) -> Activity:
         values = self._library.get(sent)
+        if name in self._senders:  # as in a program: what differs from v_leak is sent
+            node = self._wiring.nodes[name]
+            rest = numbers(node, "v_leak") if hasattr(node, "v_leak") else np.zeros(())
+            return Activity.of_messages(values - rest, active, keep, False, Units(v_origin=rest))
         if not self._neurons[name].spiking:
             return Activity(np.zeros(values.shape[2:], np.int64), active, values, binary=False, read_out=True)
         message = self._neurons[name].message

@@ -199,6 +199,7 @@ def _describe_layer(program: Program, index: int, width: int, number: type, arra
         "graded": _graded(program, layer),
         "changes": _changes(program, layer),
         "count": {"limit": _limit(program, neuron)} if neuron.message.kind == "count" else None,
+        "potential": {"limit": _limit(program, neuron)} if neuron.potential else None,
         "dynamics": None if neuron.dynamics == "lif" else neuron.dynamics,
         "parameters": list(neuron.parameters),
     }
@@ -215,6 +216,8 @@ def own_process(program: Program, layer: Layer) -> str | None:
         return "Graded"
     if layer.neuron.message.kind == "count":
         return "Counted"
+    if layer.neuron.potential:
+        return "Potential"
     return None if _firing(layer) is None else "Fired"
 
 

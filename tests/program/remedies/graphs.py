@@ -55,6 +55,12 @@ def conv(shape=(6, 6), weight=(3, 2, 3, 3), **more):
     return changed(nir.Conv2d(shape, np.ones(weight), 1, 0, 1, 1, np.zeros(weight[0])), **fields)
 
 
+def again(node):
+    """Return Input → node → Output, where the node feeds itself."""
+    nodes = {"input": nir.Input((4,)), "n0": node, "back": linear(SQUARE / 4), "output": nir.Output(None)}
+    return graph(nodes, [("input", "n0"), ("n0", "back"), ("back", "n0"), ("n0", "output")])
+
+
 IMAGE = (2, 6, 6)
 SOUND = chain(linear(), lif())
 
@@ -652,17 +658,29 @@ CASES = [
         delayed_bias(nir.Affine(SQUARE, full(1)), nir.Delay(full(1e-3))),
         delayed_bias(nir.Delay(full(1e-3)), nir.Affine(SQUARE, full(1))),
     ),
+    case(
+        "readable_parameters",
+        "correct ashneuro.message_bits, or remove it",
+        chain(linear(), nir.LI(full(5e-3), full(1), full(0), metadata={f"{PREFIX}message_bits": 17})),
+        chain(linear(), nir.LI(full(5e-3), full(1), full(0), metadata={f"{PREFIX}message_bits": 16})),
+    ),
     case("read_outs_end", "nothing to do", chain(nir.LI(full(5e-3), full(1), full(0)), lif()), None),
     case(
-        "read_outs_end",
-        "use LIF or CubaLIF in its place",
-        chain(nir.LI(full(5e-3), full(1), full(0)), nir.CubaLIF(*map(full, (5e-3, 5e-3, 1, 0, 0.3)))),
-        chain(lif(), nir.CubaLIF(*map(full, (5e-3, 5e-3, 1, 0, 0.3)))),
+        "undelayed_bias",
+        "train with v_leak = 0",
+        chain(nir.LI(full(5e-3), full(1), full(0.1)), nir.Delay(full(1e-3)), lif()),
+        chain(nir.LI(full(5e-3), full(1), full(0)), nir.Delay(full(1e-3)), lif()),
     ),
     case(
-        "read_outs_end",
-        "let the host compute what follows",
-        chain(nir.LI(full(5e-3), full(1), full(0)), nir.CubaLIF(*map(full, (5e-3, 5e-3, 1, 0, 0.3)))),
-        chain(nir.LI(full(5e-3), full(1), full(0))),
+        "undelayed_bias",
+        "train with v_leak = 0",
+        again(nir.LI(full(5e-3), full(1), full(0.1))),
+        again(nir.LI(full(5e-3), full(1), full(0))),
+    ),
+    case(
+        "undelayed_bias",
+        "put the Delay in front of the read-out",
+        chain(nir.LI(full(5e-3), full(1), full(0.1)), nir.Delay(full(1e-3)), lif()),
+        chain(nir.Delay(full(1e-3)), nir.LI(full(5e-3), full(1), full(0.1)), lif()),
     ),
 ]

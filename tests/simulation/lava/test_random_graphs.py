@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ashneuro.errors import GraphError
 from ashneuro.program.check import check
-from ashneuro.program.filters import merged_read_outs
+from ashneuro.program.filters import merged_read_outs, synaptic_filters
 from ashneuro.program.lower import lower
 from ashneuro.program.primitives import PRIMITIVES
 from ashneuro.program.quantise import quantise
@@ -164,13 +164,14 @@ def test_drawn_graphs_cover_every_primitive():
             connection.delay and program.lag(layer, connection) == 0 for layer, connection in program.connections()
         )
         kinds.update(layer.neuron.firing for layer in program.layers if layer.neuron.spiking)
-        kinds["filters"] += bool(merged_read_outs(wiring))
+        kinds["filters"] += bool(merged_read_outs(wiring, synaptic_filters(wiring, case.contract)))
+        kinds["potential"] += any(layer.neuron.potential for layer in program.layers)
         kinds["graded"] += any(layer.neuron.graded for layer in program.layers)
         kinds["count"] += bool(counting(program))
         kinds.update(f"change, {keep}" for keep in _sums(program))
         kinds.update(layer.neuron.dynamics for layer in program.layers)
         kinds["always on"] += any(port.constant for port in program.inputs)
-    features = ("streams", "recurrent or delayed", "joins", "always on", "filters", "graded")
+    features = ("streams", "recurrent or delayed", "joins", "always on", "filters", "graded", "potential")
     features += ("change, summed", "change, not summed", "count", "several spikes")
     assert all(kinds[name] >= 5 for name in (*PRIMITIVES, *features)), kinds
     assert all(kinds[firing] >= 2 for firing in starmap(Firing, product(get_args(Comparison), get_args(Reset), (0, 1))))
