@@ -7,10 +7,12 @@ wrote: a file with such an entry is refused before an array of it is read.
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 
@@ -19,7 +21,9 @@ from ashneuro.files import require_regular, require_unpacked
 DEEPEST = 64
 """Levels of groups that are read."""
 MOST = 200_000
-"""Groups and arrays that are read."""
+"""Groups and arrays that are read, and texts of variable length."""
+HEAP = b"GCOL\x01"
+"""Signature and version of a heap of texts of variable length."""
 KINDS = "biufSO"
 """Kinds of values (`numpy.dtype.kind`): numbers, and texts of fixed and of variable length."""
 
@@ -49,12 +53,76 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     size = require_regular(path)
     with h5py.File(path, "r") as file:
         try:
+            _require_heaps(path, file.id.get_create_plist().get_sizes())
             require_unpacked(sum(_sizes(file, size)), size)
         except OSError:
             raise
         except DAMAGE as error:
             raise ValueError(" ".join(str(error).split())[:300]) from error
         yield file
+
+
+def _require_heaps(path: Path, widths: tuple[int, int]) -> None:
+    """Raise `ValueError` if an object in a heap of texts does not lie in it.
+
+    HDF5 walks such a heap from object to object by their sizes, and never ends at a size of 0. The
+    layout is that of the HDF5 File Format Specification 3.0, III.E. "Global Heap": a header of 16
+    bytes with the heap's size, then objects, each a header (index 2, references 2, reserved 4, size
+    8 bytes) and data that end at a multiple of 8. The size of object 0, the free space, includes
+    its header.
+
+    Args:
+        widths: bytes of an address and of a size in this file.
+    """
+    if widths != (8, 8):
+        raise ValueError(f"its addresses and sizes have {widths[0]} and {widths[1]} bytes; 8 are read")
+    if not path.stat().st_size:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        walked = 0
+        for begin, end in _written(file, len(data)):
+            start = data.find(HEAP, begin, end)
+            while start >= 0:
+                for _ in _objects(data, start):
+                    walked += 1
+                    if walked > MOST:  # heaps may begin in one another
+                        raise ValueError(f"its heaps hold more than {MOST:,} texts")
+                start = data.find(HEAP, start + 1, end)
+
+
+def _objects(data: mmap.mmap, start: int) -> Iterator[int]:
+    """Iterate over the places of the objects of the heap at byte ``start``.
+
+    Raises:
+        ValueError: one does not lie in it.
+    """
+    end = min(start + int.from_bytes(data[start + 8 : start + 16], "little"), len(data))
+    place = start + 16
+    while place + 16 <= end:
+        index = int.from_bytes(data[place : place + 2], "little")
+        length = int.from_bytes(data[place + 8 : place + 16], "little")
+        step = 16 + -(-length // 8) * 8 if index else length
+        if not 16 <= step <= end - place:
+            raise ValueError(f"a text at byte {place:,} claims {length:,} bytes, which its heap does not have")
+        yield place
+        place += step
+
+
+def _written(file: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
+    """Iterate over the bytes (first, end) of a file that are on disk: a file of 1 TiB may be one
+    hole.
+    """
+    begin = 0
+    while begin < size:
+        try:
+            begin = os.lseek(file.fileno(), begin, os.SEEK_DATA)
+            end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+        except AttributeError:  # a system that does not tell
+            end = size
+        except OSError:  # nothing more was written
+            return
+        yield begin, end
+        begin = end
 
 
 def _sizes(file: Any, size: int) -> Iterator[int]:

@@ -168,6 +168,21 @@ def _sizes(file: Any, rng: random.Random) -> None:
     file[place] = np.full(shape, rng.choice((0, -1, 10**9, 2**62)))
 
 
+def _heap(length: int) -> Callable[[Path, random.Random], None]:
+    """Return the damage of the free space in a heap of texts, which claims ``length`` bytes."""
+
+    def change(path: Path, _: random.Random) -> None:
+        with h5py.File(path, "r+") as file:
+            file["text"] = "of variable length"
+        data = bytearray(path.read_bytes())
+        place = data.rindex(b"of variable length") + 24
+        assert data[place : place + 2] == b"\0\0"  # the index of free space
+        data[place + 8 : place + 16] = length.to_bytes(8, "little")
+        path.write_bytes(data)
+
+    return change
+
+
 def hdf5_file(rounds: int) -> Iterator[Mutation]:
     """Iterate over damage to a NIR file or a network of lava-dl."""
     yield _put("external storage", "refuse", _external)
@@ -195,6 +210,8 @@ def hdf5_file(rounds: int) -> Iterator[Mutation]:
         lambda file, place, rng: file.create_dataset(place, data=np.array([file["/"].ref], h5py.ref_dtype)) and None,
     )
     yield _hdf5("an attribute of 60 kB", "any", lambda file, rng: file.attrs.update({"x": "y" * 60000}))
+    yield Mutation("a free space of no bytes in a heap", "refuse", _heap(0))
+    yield Mutation("a free space of 2⁶⁴ - 16 bytes in a heap", "refuse", _heap(2**64 - 16))
     for _ in range(rounds):
         yield _filled(float("nan"))
         yield _filled(float("inf"))

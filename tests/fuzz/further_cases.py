@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from tests.fuzz import containers, mutations
 from tests.fuzz.mutations import Mutation
 from tests.fuzz.target import Target, Words, data_verbs
 
+COUNTS = partial(mutations.counts_file, "record.npy")
+SPIKES = partial(mutations.counts_file, "header.npy")
 PULL: tuple[Words, ...] = (("data", "pull", "me/hybrid", "--out", "new"),)
 PUSH: tuple[Words, ...] = (("data", "push", "hybrid", "me/other"),)
 
@@ -56,17 +59,17 @@ FURTHER: tuple[Target, ...] = (
     Target(
         "run",
         "hybrid/evaluation-loihi.npz",
-        mutations.counts_file,
+        COUNTS,
         1,
         (("report", "hybrid", "--profile", "cmos45"),),
         "run, spike counts",
         derived=True,
     ),
-    Target("network", "part-1.npz", mutations.counts_file, 3, (MERGE,), "simulate, shards"),
+    Target("network", "part-1.npz", COUNTS, 3, (MERGE,), "simulate, shards"),
     Target(
         "run",
         "hybrid/shards/evaluation-loihi-1-of-2.npz",
-        mutations.counts_file,
+        SPIKES,
         1,
         (COUNTED,),
         "evaluate, shards of spikes",
@@ -74,7 +77,7 @@ FURTHER: tuple[Target, ...] = (
     Target(
         "run",
         "hybrid/shards/evaluation-loihi-1-of-2.counts.npz",
-        mutations.counts_file,
+        COUNTS,
         1,
         (COUNTED,),
         "evaluate, shards of counts",

@@ -515,13 +515,13 @@ def json_member(name: str, rounds: int) -> Iterator[Mutation]:
             yield Mutation(f"{name}: {mutation.name}", mutation.must, _in_member(name, mutation.apply))
 
 
-def counts_file(rounds: int) -> Iterator[Mutation]:
-    """Iterate over damage to an .npz with a header of JSON."""
+def counts_file(header: str, rounds: int) -> Iterator[Mutation]:
+    """Iterate over damage to an .npz with JSON in the member ``header``."""
     for mutation in npz_file(rounds):
         # The header is text, and counts of zero are counts.
         own: Must = "any" if mutation.name in ("member: text", "a member left out", "no elements") else mutation.must
         yield Mutation(mutation.name, own, mutation.apply)
-    yield from json_member("header.npy", rounds)
+    yield from json_member(header, rounds)
 
 
 def npz_file(rounds: int) -> Iterator[Mutation]:
