@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import nir
-import numpy as np
 
 from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower_wiring
 from ashneuro.program.netx.rules import NETX_RULES
 from ashneuro.program.placement.placement import CoreLimits
-from ashneuro.program.primitives import nir_type, numbers
+from ashneuro.program.primitives import nir_type
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise_unchecked
 from ashneuro.program.rules.finding import Finding, Findings, apply_rules, sentence, some
 from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings
 from ashneuro.program.rules.lava import LAVA_RULES
 from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_program
-from ashneuro.program.rules.open_fields import SHOULD_STATE, assumptions_of
+from ashneuro.program.rules.open_fields import SHOULD_STATE, assumptions_of, per_second_options
 from ashneuro.program.rules.sanafe import SANAFE_RULES
 from ashneuro.program.wiring import Wiring, wire
 from ashneuro.spiking.contract import Contract, ReadContract, as_read
@@ -36,8 +35,6 @@ RULES: Mapping[str, Mapping[str, Any]] = {
 }
 
 TARGETS = ("nir", "lava", "sanafe")
-
-LARGE_GAIN = 100.0  # R of an IF from which it may be 1/dt: steps are at most 10 ms in practice
 
 
 def check(
@@ -119,21 +116,9 @@ def _assumed(wiring: Wiring, read: ReadContract) -> Iterator[Finding]:
         yield Finding("graph", "NIRGraph", "recorded_assumptions", text, "note", actual, "check the original file")
     for item in found or ():
         actual = f"assumed {item.field} = {item.value!r} for {some(item.nodes)}"
-        per_step = item.field == "if_convention" and item.value == "per-step"
-        remedy = item.option + (_per_second(wiring, item.nodes) if per_step else "")
+        other = per_second_options(wiring, item)
+        remedy = item.option + (f"; {other}" if other else "")
         yield Finding("graph", "NIRGraph", "assumed_contract", SHOULD_STATE[item.field], "note", actual, remedy)
-
-
-def _per_second(wiring: Wiring, nodes: Sequence[str]) -> str:
-    """Return the options of R = 1/dt where the gains of neurons may be that, else nothing."""
-    try:
-        gains = np.unique(np.concatenate([numbers(wiring.nodes[name], "r").ravel() for name in nodes]))
-    except (TypeError, ValueError, GraphError):  # no numbers: a rule reports it
-        return ""
-    if len(gains) != 1 or not LARGE_GAIN <= gains[0] < np.inf:
-        return ""
-    options = f"--if-convention per-second --dt {1 / gains[0]:g}"
-    return f"; R = {gains[0]:g} may be 1/dt, as SpikingJelly writes it: {options}"
 
 
 def _integer_findings(program: Program, types: Mapping[str, str], peaks: Mapping[str, float]) -> list[Finding]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import ConfigError, GraphError, ProofError, need
 from ashneuro.evaluation import SpikeSource
+from ashneuro.program.assumption import Assumption
 from ashneuro.program.bundle import Bundle, is_bundle, read_bundle, require_free, write_bundle
 from ashneuro.program.certificate import Certificate, Comparison
 from ashneuro.program.check import check
@@ -20,6 +21,7 @@ from ashneuro.program.quantise import quantise
 from ashneuro.program.rules.finding import Finding, require, some
 from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.rules.loihi import check_program
+from ashneuro.program.rules.open_fields import per_second_options
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings, require_settings
 from ashneuro.workflows.networks import Network, Overrides, contract_options, named_inputs, open_network
 from ashneuro.workflows.noise import PROOF_NOISE
@@ -200,7 +202,8 @@ def require_stated(network: Network, options: Sequence[str] = ()) -> None:
     if not decisive:
         return
     name = network.path or network.name
-    why = "\n     ".join(f"{item}, assumed for {some(item.nodes)}" for item in decisive)
+    hints = {item: f"; {other}" for item in decisive if (other := _other_options(network, item))}
+    why = "\n     ".join(f"{item}, assumed for {some(item.nodes)}{hints.get(item, '')}" for item in decisive)
     read = network.contract_read
     given = {} if read is None else {field: getattr(read.contract, field) for field in read.given}
     if read is None:
@@ -218,6 +221,10 @@ def require_stated(network: Network, options: Sequence[str] = ()) -> None:
             " or --accept-assumptions (accept_assumptions=True), and every result names them"
         )
     raise GraphError(f"{name} does not say what its spikes depend on", why, do)
+
+
+def _other_options(network: Network, item: Assumption) -> str:
+    return "" if network.is_netx else per_second_options(network.wiring, item)
 
 
 @dataclass(frozen=True)

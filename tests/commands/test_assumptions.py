@@ -172,9 +172,9 @@ def test_convention_of_if_is_asked_for(ashneuro: Command, tmp_path: Path) -> Non
     nir.write(tmp_path / "if.nir", nir.NIRGraph(nodes, [("input", "if"), ("if", "output")]))
     refused = ashneuro("export", tmp_path / "if.nir", "--no-lava")
     assert refused.code == 2 and "if_convention = per-step, assumed for if" in refused.err
-    assert (
-        "--if-convention per-step" in refused.err and "--dt" not in refused.err and "--integration" not in refused.err
-    )
+    assert "R = 1000 may be 1/dt, as SpikingJelly writes it: --if-convention per-second --dt 0.001" in refused.err
+    command = refused.err.partition("do:")[2]
+    assert "--if-convention per-step" in command and "--dt" not in command and "--integration" not in command
     # Read per second, it depends on the duration of a step.
     other = ashneuro("export", tmp_path / "if.nir", "--no-lava", "--if-convention", "per-second")
     assert other.code == 2 and "dt = 0.001 s, assumed for if" in other.err

@@ -22,6 +22,7 @@ from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 
 LEAKY = (nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI)
 ACCUMULATES = (nir.IF, nir.I)
+LARGE_GAIN = 100.0  # R of an IF from which it may be 1/dt: steps are at most 10 ms in practice
 
 
 def assumptions_of(wiring: Wiring, read: ReadContract) -> Assumptions:
@@ -42,6 +43,20 @@ def matching(wiring: Wiring, contract: Contract, fields: Iterable[str]) -> Itera
         nodes = tuple(name for name, node in wiring.nodes.items() if depends(node, contract))
         if nodes:
             yield Assumption(field, getattr(contract, field), nodes, field not in KIND_OF_INPUT)
+
+
+def per_second_options(wiring: Wiring, item: Assumption) -> str:
+    """Return the options of R = 1/dt where the gains of neurons may be that, else nothing."""
+    if item.field != "if_convention" or item.value != "per-step":
+        return ""
+    try:
+        gains = np.unique(np.concatenate([numbers(wiring.nodes[name], "r").ravel() for name in item.nodes]))
+    except (TypeError, ValueError, GraphError):  # no numbers: a rule reports it
+        return ""
+    if len(gains) != 1 or not LARGE_GAIN <= gains[0] < np.inf:
+        return ""
+    options = f"--if-convention per-second --dt {1 / gains[0]:g}"
+    return f"R = {gains[0]:g} may be 1/dt, as SpikingJelly writes it: {options}"
 
 
 def _decays(node: Any, contract: Contract) -> bool:
