@@ -38,8 +38,13 @@ def main(folder):
     prices["message"] = arch.tiles[0].cores[0].axon_out[0].metrics.energy_message_out
     injected = result["injected"]
     injected["energy_j"] = sum(injected[name] * prices[name] for name in prices)
+    result["assumptions"] = plan.get("assumptions", [])
     result["sanafe"] = importlib.metadata.version("sanafe")
     write(os.path.join(folder, "result.json"), json.dumps(result))
+    if result["assumptions"] is None:
+        print("assumptions about the network's source: not recorded")
+    for item in result["assumptions"] or ():
+        print(f"assumed {item['field']} = {item['value']}: the network's source does not say it")
     energy = result["energy_j"]["total"] / plan["samples"]
     print(f"SANA-FE {result['sanafe']}: {energy:.3e} J and {result['time_s'] / plan['samples']:.3e} s per sample")
 

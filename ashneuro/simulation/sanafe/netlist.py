@@ -3,7 +3,8 @@
 The folder holds
 
 network.net    SANA-FE's netlist: a group per layer, and one per line of a spiking input
-plan.json      what the netlist cannot say: depth and bias of every layer, samples and steps
+plan.json      what the netlist cannot say: depth and bias of every layer, samples and steps, and
+               what the network's source leaves open
 currents.f64   currents that the host sends into neurons, (T·B, neurons) each, little-endian
 run_sanafe.py  runs it, with sanafe alone
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from ashneuro.files import replace_files
 from ashneuro.loihi import DECAY_ONE
+from ashneuro.program.assumption import assuming, to_json
 from ashneuro.program.check import sanafe_findings
 from ashneuro.program.placement.placement import LayerPlacement, Placement
 from ashneuro.program.program import Layer, Program
@@ -146,6 +148,7 @@ def _plan(
         "depth": program.depth,
         "layers": layers,
         "currents": currents,
+        "assumptions": to_json(program.assumptions),
     }
 
 
@@ -178,6 +181,8 @@ def _write_netlist(
     lines: Mapping[str, NDArray[Any]],
     dendrite: str,
 ) -> None:
+    if said := assuming(program.assumptions).removeprefix(", "):
+        file.write(f"# {said}\n")
     for layer in program.layers:
         file.write(f"# {mapped.layers[layer.name]}: {' '.join(layer.name.split())}, {layer.size} neurons\n")
     for layer in program.layers:

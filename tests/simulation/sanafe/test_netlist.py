@@ -6,11 +6,13 @@ import ast
 import json
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ashneuro.errors import AshneuroError, GraphError, MissingDependency
+from ashneuro.program.assumption import Assumption, from_json
 from ashneuro.program.placement.place import place
 from ashneuro.program.program import Connection
 from ashneuro.program.synapse import matrix
@@ -137,6 +139,17 @@ def test_inputs_follow_one_another(written):
     else:
         found = np.fromfile(folder / "currents.f64", "<f8").reshape(21, 72)
         np.testing.assert_array_equal(found, np.clip(np.rint(50 * lines), -400, 400))
+
+
+def test_files_name_what_was_assumed(tmp_path):
+    program, samples = nets.program(coding="spikes"), nets.inputs(coding="spikes")
+    found = (Assumption("reset", "value", ("a",)), Assumption("dt_s", 1e-3, ("a", "b")))
+    for assumed, said in ((found, "# assuming reset = value, dt = 0.001 s\n"), ((), ""), (None, "# assumptions not")):
+        write_network(tmp_path / "net", replace(program, assumptions=assumed), place(program, nets.LIMITS), samples)
+        first = (tmp_path / "net" / "network.net").read_text().splitlines(keepends=True)[0]
+        assert first.startswith(said or "# 0: ")
+        plan = json.loads((tmp_path / "net" / "plan.json").read_text())
+        assert from_json(plan["assumptions"]) == assumed
 
 
 def test_script_needs_the_standard_library_alone(written):
