@@ -97,6 +97,18 @@ def merge_spikes(run: Run, file: Path, pictures: Sequence[Pair]) -> tuple[NDArra
             differ = "weights" if header.weights != expected.weights else "pictures"
             raise DataError(f"{path} is of other {differ}", "the run or its data changed since", "compute it again")
         parts.append(spikes)
+    shapes = {(part.shape[:1], part.shape[2:]) for part in parts if part.ndim >= 2}
+    if (
+        len(shapes) != 1
+        or any(part.ndim < 2 for part in parts)
+        or sum(part.shape[1] for part in parts) != len(pictures)
+    ):
+        held = ", ".join(str(part.shape) for part in parts)
+        raise DataError(
+            f"the shards in {folder} do not belong together",
+            f"they hold spikes of the shapes {held}, of {len(pictures)} pictures",
+            "compute them again",
+        )
     return np.concatenate(parts, axis=1), merge_counts([path.with_suffix(".counts.npz") for path in paths])
 
 

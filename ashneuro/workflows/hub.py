@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,8 @@ def _require_name(name: str) -> None:
 
 def _failures(hub: Any) -> tuple[type[Exception], ...]:
     """Return the errors of the hub that a user can mend: names, tokens, connections."""
-    return (hub.errors.HfHubHTTPError, hub.errors.LocalTokenNotFoundError, ValueError, OSError)
+    errors = importlib.import_module(f"{hub.__name__}.errors")  # the package imports it when it is asked for
+    return (errors.HfHubHTTPError, errors.LocalTokenNotFoundError, ValueError, OSError)
 
 
 def _failed(what: str, error: Exception) -> DataError:

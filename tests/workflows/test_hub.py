@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,14 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(MissingDependency, match="the Hugging Face hub needs the package 'huggingface_hub'"):
         ash.pull("me/hybrid", tmp_path / "out")
+
+
+def test_errors_of_the_hub_are_known_without_its_own_import() -> None:
+    """`huggingface_hub.errors` is no attribute of the package before it is imported."""
+    code = (
+        "import huggingface_hub as hub\n"
+        "from ashneuro.workflows.hub import _failures\n"
+        "print([each.__name__ for each in _failures(hub)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "HfHubHTTPError" in done.stdout, done.stderr
