@@ -318,8 +318,11 @@ def _peaks(program: Program, input_peak: Mapping[str, float]) -> dict[str, float
 
 
 def _with_limits(program: Program, input_peak: Mapping[str, float]) -> Program:
-    """Return ``program`` with a limit of all changes and counts, for which integers have room."""
-    unlimited = {layer.name for layer in program.layers if layer.neuron.changes or layer.neuron.message.whole}
+    """Return ``program`` with a limit of all changes, counts and potentials: integers have room for
+    it.
+    """
+    limited_kinds = (layer for layer in program.layers if layer.neuron.payload and not layer.neuron.graded)
+    unlimited = {layer.name for layer in limited_kinds}
     if not unlimited:
         return program
     peaks = _peaks(program, input_peak)

@@ -58,10 +58,10 @@ def _peak(port: InputPort) -> float:
 def _with_limit(layer: Layer, recorded: Layer) -> Layer:
     """Return a layer of the float program with the limit that calibration gave to its messages."""
     message = layer.neuron.message
-    if not layer.neuron.payload or message.limit is not None or not (message.changes or message.whole):
+    if not layer.neuron.payload or message.limit is not None or message.graded:
         return layer
     limit = float(recorded.neuron.message.limit or 1)
-    if message.changes and not message.levels:
+    if message.potential or (message.changes and not message.levels):
         shift = recorded.neuron.message.shift
         candidates = ((limit + share) * 2.0**shift / recorded.scale for share in _SHARES)
         limit = _first(candidates, lambda value: _rounded(value, recorded) == recorded.neuron.message)

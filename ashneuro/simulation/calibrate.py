@@ -84,8 +84,8 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     wanted = _rasters(program, few)
     program = _with_limits(program, wanted, "change")
     program = _with_limits(program, wanted, "count")
-    ranged = _with_limits(_with_limits(program, wanted, "graded"), wanted, "potential")
-    first = scales = default_scales(ranged, input_peak=peak)
+    program = _with_limits(program, wanted, "potential")
+    first = scales = default_scales(_with_limits(program, wanted, "graded"), input_peak=peak)
     rule = _mismatches(program, few, wanted, peak, scales)
     names = [layer.name for layer in program.layers]
     # The unit of levels is a power of two of their step, which nothing but the step says.
