@@ -13,6 +13,8 @@ import nir
 import numpy as np
 import pytest
 
+from ashneuro.reporting import terminal
+from ashneuro.training.claims import Holder
 from tests.commands.conftest import Command
 
 NAME = "lif\x1b]0;owned\x07\r\x1b[2K\nerror: all is lost\u202e"
@@ -103,3 +105,40 @@ def test_terminal_gets_no_sequence_of_a_file(named: Path) -> None:
     os.close(ours)
     assert process.returncode == 0
     assert b"owned" in said and b"\x1b]0;owned" not in said and b"\x07" not in said and b"\x1b[2K" not in said
+
+
+def test_keys_and_names_in_settings_are_escaped(ashneuro: Command, tmp_path: Path) -> None:
+    """Keys of a configuration, a profile and a sweep, its variants, and repositories."""
+    key = json.dumps(NAME)  # a quoted key of TOML has the same escapes
+    for name, text in {
+        "settings.toml": f"[train]\n{key} = 1\n",
+        "section.toml": f"[{key}]\nepochs = 1\n",
+        "profile.toml": f"name = {key}\n{key} = 1\n",
+        "variant.toml": f"base = 'tiny'\nseeds = [0]\n[factors.x]\n{key} = ['train.epochs']\n",
+        "factor.toml": f"base = 'tiny'\nseeds = [0]\n[factors.{key}]\n'a' = [{key}]\n",
+        "base.toml": f"base = {key}\nseeds = [0]\n[factors.x]\n'a' = []\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    for words in (
+        ("train", tmp_path / "settings.toml", "--dry-run"),
+        ("train", tmp_path / "section.toml", "--dry-run"),
+        ("train", "tiny", "--dry-run", "--set", f"{NAME}=1"),
+        ("profiles", "show", tmp_path / "profile.toml"),
+        *(("sweep", tmp_path / f"{name}.toml", "--out", tmp_path / "out") for name in ("variant", "factor", "base")),
+        ("data", "pull", f"me/{NAME}", "--out", tmp_path / "run"),
+        ("data", "push", tmp_path, NAME),
+        ("data", "fetch", NAME),
+    ):
+        said = ashneuro(*words)
+        assert said.code == 2, words
+        require_harmless(said.out, said.err)
+        assert "lif" in said.out + said.err or "--dry-run" in words, words
+
+
+def test_holder_of_a_claim_and_a_card_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.line(f"claimed by {Holder(1, NAME, '')}")
+    terminal.wrote(Path("runs") / NAME / "README.md")
+    terminal.next_steps(f"ashneuro evaluate {NAME}")
+    said = capsys.readouterr()
+    require_harmless(said.out, said.err)
+    assert said.out.count(SHOWN) == 3
