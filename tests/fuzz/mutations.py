@@ -151,7 +151,7 @@ def _edit(
 ) -> None:
     """Replace one value that ``fits`` by ``new`` of it; a `_Raw` is written without quotes."""
     text = path.read_text()
-    lines = path.suffix == ".jsonl" or "\n{" in text  # NLVR2 calls such a file .json
+    lines = path.suffix == ".jsonl" or (text[0] == "{" and "\n{" in text)  # NLVR2 calls such a file .json
     content = [json.loads(line) for line in text.splitlines()] if lines else json.loads(text)
     places = [place for place in _leaves(content) if fits(_at(content, place))]
     if not places:

@@ -84,7 +84,8 @@ class Place:
                 except OSError:  # it has ended, or is somebody else's
                     continue
         found += [f"segment {name}" for name in set(os.listdir("/dev/shm")) - self.segments if name.startswith("psm_")]
-        return found + [f"temporary {path.name}" for path in self.temporary.iterdir()]
+        kept = "torchinductor_"  # torch's cache of compiled code, one for all runs of a user
+        return found + [f"temporary {each.name}" for each in self.temporary.iterdir() if not each.name.startswith(kept)]
 
     def left_after(self, seconds: float) -> list[str]:
         """Return `left`, empty or after at most ``seconds``."""
