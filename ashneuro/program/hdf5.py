@@ -76,22 +76,24 @@ def _require_heaps(path: Path, widths: tuple[int, int]) -> None:
     """
     if widths != (8, 8):
         raise ValueError(f"its addresses and sizes have {widths[0]} and {widths[1]} bytes; 8 are read")
-    if not path.stat().st_size:
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        walked = 0
-        for begin, end in _written(file, len(data)):
-            start = data.find(HEAP, begin, end)
-            while start >= 0:
-                for _ in _objects(data, start):
-                    walked += 1
-                    if walked > MOST:  # heaps may begin in one another
-                        raise ValueError(f"its heaps hold more than {MOST:,} texts")
-                start = data.find(HEAP, start + 1, end)
+    walked = 0
+    with path.open("rb") as file:
+        for begin, end in _written(file, path.stat().st_size):
+            first = begin - begin % mmap.ALLOCATIONGRANULARITY
+            # Not the whole file: its holes would count against a limit of memory.
+            with mmap.mmap(file.fileno(), end - first, offset=first, access=mmap.ACCESS_READ) as data:
+                start = data.find(HEAP)
+                while start >= 0:
+                    for _ in _objects(data, start, first):
+                        walked += 1
+                        if walked > MOST:  # heaps may begin in one another
+                            raise ValueError(f"its heaps hold more than {MOST:,} texts")
+                    start = data.find(HEAP, start + 1)
 
 
-def _objects(data: mmap.mmap, start: int) -> Iterator[int]:
-    """Iterate over the places of the objects of the heap at byte ``start``.
+def _objects(data: mmap.mmap, start: int, first: int) -> Iterator[int]:
+    """Iterate over the places of the objects of the heap at byte ``start`` of a part of a file,
+    which begins at byte ``first``.
 
     Raises:
         ValueError: one does not lie in it.
@@ -103,7 +105,7 @@ def _objects(data: mmap.mmap, start: int) -> Iterator[int]:
         length = int.from_bytes(data[place + 8 : place + 16], "little")
         step = 16 + -(-length // 8) * 8 if index else length
         if not 16 <= step <= end - place:
-            raise ValueError(f"a text at byte {place:,} claims {length:,} bytes, which its heap does not have")
+            raise ValueError(f"a text at byte {first + place:,} claims {length:,} bytes, which its heap does not have")
         yield place
         place += step
 

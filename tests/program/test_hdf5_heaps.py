@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 from pathlib import Path
 
 import h5py
@@ -39,8 +40,12 @@ def test_heaps_in_one_another_are_bounded(file: Path, monkeypatch: pytest.Monkey
         pass
 
 
-def test_holes_are_not_read(file: Path) -> None:
+def test_holes_are_not_read(file: Path, request: pytest.FixtureRequest) -> None:
     with file.open("r+b") as opened:
         opened.truncate(1 << 40)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_AS, before))
+    resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), before[1]))
     with open_hdf5(file) as opened:
         assert len(opened["names"]) == 80
