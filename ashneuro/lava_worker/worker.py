@@ -23,12 +23,14 @@ import os
 import platform
 import queue
 import resource
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
 from importlib import metadata
+from multiprocessing import util
 from pathlib import Path
 
 from frames import VERSION, FrameError, read_frame, write_frame
@@ -89,9 +91,15 @@ def _listen(commands: int, state: _State) -> None:
             state.reply(_failure(error))
         elif not isinstance(error, EOFError):
             traceback.print_exc()
-        # SIGTERM, not SIGKILL: Python's resource tracker ignores it, and removes the shared memory
-        # at the end.
-        os.killpg(0, signal.SIGTERM)
+        _end_group()
+
+
+def _end_group() -> None:
+    """Remove multiprocessing's temporary folder, which a signal would leave, and end the group."""
+    shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
+    # SIGTERM, not SIGKILL: Python's resource tracker ignores it, and removes the shared memory at
+    # the end.
+    os.killpg(0, signal.SIGTERM)
 
 
 def _watch(state: _State) -> None:
@@ -102,14 +110,17 @@ def _watch(state: _State) -> None:
         why = network.ended() if network is not None else None
         if why is not None and state.busy == "step":
             state.reply({"error": why})
-            os.killpg(0, signal.SIGTERM)
+            _end_group()
 
 
 def _serve(state: _State) -> None:
     try:
         from network import Network
 
-        state.reply({"protocol": VERSION, "sources": fingerprint(), "versions": _versions(), "machine": _machine()})
+        # Made here, multiprocessing's folder is that of all processes forked later.
+        temporary = os.path.basename(util.get_temp_dir())
+        about = {"versions": _versions(), "machine": _machine(), "temporary": temporary}
+        state.reply({"protocol": VERSION, "sources": fingerprint(), **about})
     except BaseException as error:
         state.reply(_failure(error))
         return

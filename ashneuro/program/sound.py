@@ -85,6 +85,8 @@ def _layer(layer: Layer, sizes: dict[str, int], layers: set[str], kind: str) -> 
         elif np.isnan(values).any() or (name != "v_threshold" and np.isinf(values).any()):
             yield f"{name} is not finite"
     message = neuron.message
+    if message.kind != "spike" and message.kind not in BITS:
+        yield f"unknown messages {message.kind!r}"
     fewest, most = BITS[message.kind][1:] if message.kind in BITS else (0, 0)
     if not _whole(message.bits) or not (message.bits == 0 or fewest <= message.bits <= most):
         yield f"{message.kind} messages have {message.bits!r} bits"

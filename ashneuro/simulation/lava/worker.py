@@ -7,8 +7,10 @@ import math
 import os
 import selectors
 import shlex
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from ashneuro.simulation.lava.environment import SETUP, WORKER, find_interpreter
 TERMINATE_S, KILL_S = 5.0, 10.0
 PING_S = 10.0  # a busy machine may not schedule a living worker for seconds
 WAIT_S = 0.5  # longest single wait: select() refuses very large timeouts, and `kill` is noticed after it
+MULTIPROCESSING = "pymp-"  # how names of multiprocessing's temporary folders begin
 LOGS = 40  # number of log files that are kept
 TAIL_LINES = 12  # lines of a worker's log that an error quotes
 
@@ -87,6 +90,7 @@ class Worker:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         # There is a process per layer already: more threads would compete for the same cores.
         clean |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._temporary = ""  # name of its temporary folder, once it has said so
         try:
             self._process = subprocess.Popen(
                 self._command,
@@ -170,6 +174,9 @@ class Worker:
                 time.sleep(0.01)
         self._process.wait()
         self._log_file.close()
+        # After a signal multiprocessing leaves its folder behind.
+        if self._temporary.startswith(MULTIPROCESSING):
+            shutil.rmtree(Path(tempfile.gettempdir(), self._temporary), ignore_errors=True)
 
     def _shake_hands(self, hello: Header) -> None:
         if hello.get("protocol") != VERSION or hello.get("sources") != worker_fingerprint():
@@ -180,6 +187,7 @@ class Worker:
             )
         self.versions: dict[str, str] = hello["versions"]
         self.machine: dict[str, Any] = hello["machine"]
+        self._temporary = Path(hello["temporary"]).name
 
     def _send(self, header: Header, arrays: Arrays) -> None:
         assert self._process.stdin is not None

@@ -78,6 +78,23 @@ def silent_samples(folder: Path, other: Path) -> None:
     rewrite_arrays(folder / REFERENCE, lambda arrays: arrays.update({k: v * 0 for k, v in arrays.items()}))
 
 
+def other_shape(folder: Path, other: Path) -> None:
+    """Give the answers of the integer program another axis."""
+
+    def widen(arrays: dict[str, np.ndarray]) -> None:
+        for key in [key for key in arrays if key.startswith("integer/")]:
+            arrays[key] = np.stack([arrays[key]] * 2, -1)
+
+    rewrite_arrays(folder / REFERENCE, widen)
+
+
+def unknown_messages(folder: Path, other: Path) -> None:
+    def change(values: dict) -> None:
+        values["programs"]["integer"]["layers"][0]["neuron"]["message"]["kind"] = None
+
+    rewrite_json(folder / STRUCTURE, change)
+
+
 def foreign(name: str) -> Attack:
     def take(folder: Path, other: Path) -> None:
         shutil.copy(other / name, folder / name)
@@ -223,6 +240,7 @@ UNREADABLE: dict[str, tuple[Attack, str]] = {
     "a member of an archive twice": (twice, "it holds float/0/du.npy twice"),
     "a link to a device": (link_to_device, "reference.npz is missing"),
     "a later version": (later_schema, "of a later version"),
+    "messages of no kind": (unknown_messages, "unknown messages None"),
     "another contract": (other_contract, "reset='subtract'"),
 } | {f"a file {name[:20]!r}": (named(name), "is missing") for name in NAMES}
 DIFFERENT: dict[str, tuple[Attack, str]] = {
@@ -230,6 +248,7 @@ DIFFERENT: dict[str, tuple[Attack, str]] = {
     "weights of the network permuted": (permute_network, "float program – network.nir"),
     "scales changed together with the program": (scales_and_program, "integer program – float program"),
     "no samples": (no_samples, "reference.npz"),
+    "answers of another shape": (other_shape, "reference.npz"),
     "samples without spikes": (silent_samples, "certificate.json"),
     "certificate of another bundle": (foreign(CERTIFICATE), "certificate.json"),
     "samples of another bundle": (foreign(REFERENCE), "certificate.json"),
