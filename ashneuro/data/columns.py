@@ -79,7 +79,7 @@ def choose_columns(what: object, names: Sequence[str], rows: Sequence[Mapping[st
         download = f"; {web!r} has addresses: download the pictures, for instance with img2dataset"
         raise DataError(
             f"{what}: which column holds the {lacking}?",
-            f"its columns are {', '.join(map(repr, names))}{download if web and not image else ''}",
+            f"its columns are {_shown(names)}{download if web and not image else ''}",
             "name them: --image-column NAME --caption-column NAME, in a config data.image_column, data.caption_column",
         )
     return Chosen(image, captions)
@@ -137,7 +137,7 @@ def _given(what: object, names: Sequence[str], wanted: str, kind: str) -> str:
         return found
     raise DataError(
         f"{what} has no column {wanted!r}",
-        f"its columns are {', '.join(map(repr, names))}",
+        f"its columns are {_shown(names)}",
         f"--{kind}-column NAME, in a config data.{kind}_column",
     )
 
@@ -162,3 +162,9 @@ def _captions(names: Sequence[str], rows: Sequence[Mapping[str, Any]], image: st
     # Nothing is guessed from one name alone: both columns unknown, or the picture's by its values.
     left = [name for name in others if _plain(name) not in OTHER_NAMES and not _mostly_pictures(name, rows)]
     return tuple(left) if len(left) == 1 and _mostly_pictures(image, rows) else ()
+
+
+def _shown(names: Sequence[str], most: int = 20) -> str:
+    """Return the names of columns, quoted, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

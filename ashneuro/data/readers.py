@@ -375,7 +375,13 @@ def read_csv(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], l
     columns. A table of two columns needs no such line if its first value is the name of a picture.
     """
     text = read_text(path)
-    delimiter, names, rows = _table(text)
+    try:
+        delimiter, names, rows = _table(text)
+    except csv.Error as error:
+        why = f"its first line has a quote that nothing closes ({error})"
+        raise DataError(
+            f"{path} cannot be read", why, "close the quote, or write it twice inside a quoted text"
+        ) from error
     if not names:
         raise DataError(
             f"{path} is not a table with the columns image and caption",
@@ -420,6 +426,14 @@ def _line(problem: str) -> int:
     return int(found[1]) if found else 0
 
 
+def _fields(line: str, delimiter: str) -> list[str]:
+    """Return the fields of a line; none if one of them is longer than Python's csv reads."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
 def _table(text: str) -> tuple[str, list[str], Iterator[list[str]]]:
     """Return the delimiter of a text table, the names of its columns, and its rows; no names if it
     is none.
@@ -427,7 +441,7 @@ def _table(text: str) -> tuple[str, list[str], Iterator[list[str]]]:
     ``split``, ``concept``, ``style`` and ``labels`` are in lower case.
     """
     header = next(iter(text.splitlines()), "")
-    found = {mark: next(csv.reader([header], delimiter=mark), []) for mark in DELIMITERS}
+    found = {mark: _fields(header, mark) for mark in DELIMITERS}
 
     def known(mark: str) -> tuple[int, int]:
         """Return the number of customary names, then of all names."""

@@ -499,6 +499,9 @@ class SavedResults:
                 file = EvaluationSettings(part=part).file(path, task)
                 if _or_named({}, file, lambda file: _is_current(file, run), False):
                     break
+                if file.exists() and not file.is_file():
+                    not_run[f"{task} of {path.name}"] = f"{file} is not a regular file; remove it"
+                    continue
                 try:
                     progress(f"{path.name} answers questions of {task}, {part} part", 0, 0)
                     evaluate_task(run, task, part=part)

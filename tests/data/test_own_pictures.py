@@ -407,3 +407,15 @@ def test_web_addresses_are_named(tmp_path: Path) -> None:
     path.write_text("image,caption\nhttps://x.org/a.jpg,one\n")
     with pytest.raises(DataError, match="it is an address: download"):
         load_splits(DataConfig(source=str(path), split="random"))
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [('image,"caption', "a quote that nothing closes"), (",".join(f"c{n}" for n in range(50_000)), "and 49,980 more")],
+)
+def test_first_lines_that_are_no_header(tmp_path: Path, header: str, why: str) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"{header}\n1.png,hello\n")
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert why in caught.value.why and len(caught.value.why) < 400

@@ -338,7 +338,7 @@ def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chi
     for layer in program["layers"]:
         name = layer["name"]
         answers[name] = samples_of(net.sent[name], layer, tuple(layer["shape"]))
-        if not layer["neuron"]["spiking"] or message(layer["neuron"]) in ("graded", "change"):
+        if not layer["neuron"]["spiking"] or message(layer["neuron"]) in ("graded", "change", "potential"):
             answers[name] = read_out(layer, numbers, answers[name], precision == "fixed")
         traces[name] = samples_of(net.traces[name], layer, net.traces[name].shape[1:])
     return answers, traces

@@ -45,6 +45,8 @@ SPATIAL = ("conv", "pool", "convT", "unpool")
 POOLS = ("pool", "unpool")  # they have one kernel for all channels
 CONNECTED = (*SPATIAL, "dense", "dense_rec")
 RESONATORS = ("RF_PHASE", "RF_IZHIKEVICH")
+WORDS = ("type", "activation")
+NUMBERS = frozenset({name for names in NEEDED.values() for name in names} | {"bias", "delay", "Ts", "tSample"})
 EXPORT = "export the network from lava-dl again, every block with block.export_hdf5(handle)"
 
 
@@ -389,7 +391,7 @@ def _entry(group: Any) -> tuple[str, dict[str, Numbers], dict[str, Any] | None]:
         return "", {}, None
     neuron = group.get("neuron")
     if isinstance(neuron, h5py.Group):
-        words = {name: _string(neuron, name) for name in ("type", "activation")}
+        words = {name: _string(neuron, name) for name in WORDS}
         return _string(group, "type"), _numbers(group), {**_numbers(neuron), **words}
     return _string(group, "type"), _numbers(group), None
 
@@ -399,12 +401,19 @@ def _numbers(group: Any) -> dict[str, Numbers]:
 
     Complex weights are a group of their own: ``weight`` is its real, ``weight/imag`` its imaginary
     part.
+
+    Raises:
+        GraphError: a field of numbers is something else, which must not read as one that is absent.
     """
     found = {}
     for name in [*group, "weight/real", "weight/imag"]:
         item = group.get(name)
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and item.size:
+        if not isinstance(item, h5py.Dataset) or not item.size:
+            continue
+        if item.dtype.kind in "iufb":
             found["weight" if name == "weight/real" else name] = np.asarray(item[()], np.float64)
+        elif name in NUMBERS or (group.name.endswith("/neuron") and name not in WORDS):
+            raise GraphError(f"{item.file.filename} is damaged", f"{item.name} does not hold numbers", EXPORT)
     return found
 
 

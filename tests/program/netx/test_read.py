@@ -462,6 +462,16 @@ def test_foreign_files_are_refused(tmp_path):
 ODD = [None, "text", np.nan, -1.0, 0.0, 1e300, np.zeros(0), np.full((2, 2, 2, 2, 2, 2), 3.0)]
 
 
+@pytest.mark.parametrize("field", ["weight", "bias", "shape", "neuron/refDelay"])
+def test_texts_in_place_of_numbers_are_not_left_out(tmp_path, field):
+    path = write(tmp_path / "x.net", dense_net(np.ones((1, 1))))
+    with h5py.File(path, "a") as file:
+        file["layer/1"].pop(field, None)
+        file[f"layer/1/{field}"] = "text"
+    with pytest.raises(GraphError, match=f"/layer/1/{field} does not hold numbers"):
+        read_netx(path)
+
+
 def test_random_values_are_refused_or_run(tmp_path):
     layers = [*every_layer(np.random.default_rng(0)), {"type": "average", "shape": [3, 1, 1]}]
     path = write(tmp_path / "x.net", layers, Ts=1, tSample=4)
