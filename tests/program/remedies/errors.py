@@ -129,6 +129,7 @@ CASES = [
     ("check the path", lambda path: read_netx(path / "absent.net"), _net()),
     ("every block with block.export_hdf5", _net(lambda file: file.move("layer", "other")), _net()),
     ("every block with block.export_hdf5", _net(lambda file: file.move("layer/3", "layer/33")), _net()),
+    ("every block with block.export_hdf5", _net(lambda file: _replaced(file["layer/4"], "weight", "text")), _net()),
     ("lengthen the Delay", _short_loop(1), _short_loop(2)),
     (
         "quantise what `lower` returns",
