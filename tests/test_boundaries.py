@@ -38,6 +38,7 @@ SHARED = {
     "files",
     "loihi",
     "schemas",
+    "sweep_config",
     "zips",
 }
 ANY_GRAPH = {"program", "simulation", "cost", "reporting"}  # import no torch module's room: see TORCH_ROOMS

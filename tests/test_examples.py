@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.config import SWEEPS, load_config, load_sweep, presets, sweeps
+from ashneuro.config import SWEEPS, load_config, presets, sweeps
 from ashneuro.errors import ConfigError
+from ashneuro.sweep_config import load_sweep
 from ashneuro.training.sweep import cells
 from tests.commands.conftest import ashneuro, foreign, spikes  # noqa: F401 - fixtures
 

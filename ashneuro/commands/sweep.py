@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from ashneuro.commands.shown import shown_training
-from ashneuro.config import load_sweep
 from ashneuro.errors import AshneuroError
 from ashneuro.exchange import Shard
 from ashneuro.reporting import terminal
+from ashneuro.sweep_config import load_sweep
 
 if TYPE_CHECKING:
     from ashneuro.training.loop import Progress

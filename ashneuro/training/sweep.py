@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ashneuro import schemas
-from ashneuro.config import RunConfig, SweepConfig, load_config, stages, trained_tasks
+from ashneuro.config import RunConfig, load_config, stages, trained_tasks
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import Shard
 from ashneuro.files import conform, reason_of, write_text
+from ashneuro.sweep_config import SweepConfig
 
 BASE = "base"
 # Settings of [train], and of stages, that name a run; "@NAME" is a variant of the sweep.

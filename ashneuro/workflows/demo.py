@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ashneuro.config import ANNS, RunConfig, load_config, load_sweep
+from ashneuro.config import ANNS, RunConfig, load_config
 from ashneuro.errors import LavaError, need
 from ashneuro.program.program import Precision
+from ashneuro.sweep_config import load_sweep
 from ashneuro.workflows.evaluate import evaluate
 from ashneuro.workflows.export import Exported, export
 from ashneuro.workflows.progress import Progress, silent

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import SweepConfig
 from ashneuro.errors import AshneuroError, ConfigError, need
+from ashneuro.sweep_config import SweepConfig
 from ashneuro.workflows.sweep_table import write_sweep
 
 if TYPE_CHECKING:

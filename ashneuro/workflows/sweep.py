@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import SweepConfig, differences, dump_config, load_config, settled
+from ashneuro.config import differences, dump_config, load_config, settled
 from ashneuro.cost.profile import HardwareProfile, Range, load_profile
 from ashneuro.cost.workload import count
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.evaluation import Condition
 from ashneuro.exchange import Shard
 from ashneuro.files import replace_file
+from ashneuro.sweep_config import SweepConfig
 from ashneuro.workflows.ann_control import PRECISION, control_workload, deployed_precision
 from ashneuro.workflows.calibration import integer_program
 from ashneuro.workflows.evaluate import answer_questions, questions_of

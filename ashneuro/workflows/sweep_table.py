@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ashneuro.config import SweepConfig
 from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.profile import CASES, Range
-from ashneuro.files import replace_file
+from ashneuro.files import write_text
 from ashneuro.reporting.tables.table import Table
+from ashneuro.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
     from ashneuro.reporting.figures.sweep import Point
@@ -177,12 +177,8 @@ def write_sweep(
     if figure and (drawn := _figure(summaries, planned)):
         files["sweep.svg"] = drawn
     for name, content in files.items():
-        _write(folder / name, content)
+        write_text(folder / name, content)
     return [folder / name for name in files]
-
-
-def _write(path: Path, content: str) -> None:
-    replace_file(path, lambda file: file.write_text(content, encoding="utf-8"))
 
 
 def _csv(rows: Sequence[Row]) -> str:

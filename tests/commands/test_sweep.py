@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.config import SweepConfig
+from ashneuro.sweep_config import SweepConfig
 from ashneuro.training.claims import claim
 from ashneuro.workflows import sweep as workflow
 from tests.commands.conftest import SMALL, Command
@@ -22,7 +22,7 @@ def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: 
     changes = json.dumps([f"data.source={pairs}", *SMALL, "train.epochs=1"])
     levels = '"no encoder" = ["model.abstract.kind=none"]\n"low-bit" = ["model.abstract.kind=quantised-relu"]\n'
     config = tmp_path / "sweep.toml"
-    config.write_text(f"seeds = [0, 1]\nenergy_images = 4\nset = {changes}\n[factors.kind]\n{levels}")
+    config.write_text(f"seeds = [0, 1]\nset = {changes}\n[factors.kind]\n{levels}")
     out, elsewhere = tmp_path / "sweep", tmp_path / "elsewhere"
     assert "no run is finished" in ashneuro("sweep", config, "--out", out, "--limit", 0).out
 
@@ -159,7 +159,7 @@ WORKERS = """
 import json, multiprocessing, os, sys
 from pathlib import Path
 import torch
-from ashneuro.config import SweepConfig
+from ashneuro.sweep_config import SweepConfig
 from ashneuro.workflows import sweep as workflow
 
 folder, settings = Path(sys.argv[1]), tuple(json.loads(sys.argv[2]))

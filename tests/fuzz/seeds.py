@@ -82,8 +82,7 @@ def make(folder: Path, run: Run) -> None:
     shutil.copytree(shapes, folder / "sweep" / "shapes")
     changes = json.dumps([*SMALL, "train.epochs=1"])
     (folder / "sweep" / "sweep.toml").write_text(
-        f'base = "tiny"\nseeds = [0]\nenergy_images = 4\nset = {changes}\n'
-        '[factors.kind]\n"no encoder" = ["model.abstract.kind=none"]\n'
+        f'base = "tiny"\nseeds = [0]\nset = {changes}\n[factors.kind]\n"no encoder" = ["model.abstract.kind=none"]\n'
     )
     run(folder / "sweep", "sweep", "sweep.toml", "--out", "out")
     claim = CLAIM.stamped(asdict(Holder(1, "another", "pid:[0]")))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.config import SweepConfig, dump_config, load_config, load_sweep
+from ashneuro.config import dump_config, load_config
 from ashneuro.errors import ConfigError
 from ashneuro.exchange import Shard
+from ashneuro.sweep_config import SweepConfig, load_sweep
 from ashneuro.training.sweep import Row, cells, shard_of, summarise
 
 FACTORS = {
@@ -155,6 +156,15 @@ def test_mistakes_in_a_sweep_are_said(tmp_path: Path) -> None:
         cells(SweepConfig(factors={"a": {"x!": ()}, "b": {"x?": ()}}))
     path.write_text('[factors.T]\n"T = 1" = ["model.abstract.timesteps=1"]\n')
     assert load_sweep(path, ["train.epochs=1"]).set == ("train.epochs=1",)
+
+
+def test_sweeps_of_earlier_versions_open(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    text = 'seeds = [0]\n[factors.T]\n"T = 1" = ["model.abstract.timesteps=1"]\n'
+    path.write_text(text)
+    now = load_sweep(path)
+    path.write_text(f"energy_images = 4\n{text}")
+    assert load_sweep(path) == now
 
 
 def test_shards_are_the_compared_runs_in_turn_and_what_they_build_on() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ashneuro.config import SearchRange, SweepConfig, dump_config, load_sweep
+from ashneuro.config import dump_config
 from ashneuro.errors import AshneuroError, ConfigError
+from ashneuro.sweep_config import SearchRange, SweepConfig, load_sweep
 from ashneuro.training.claims import claim
 from ashneuro.training.sweep import Cell, Row
 from ashneuro.workflows import study, sweep, sweep_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ashneuro.config import SweepConfig
+from ashneuro.sweep_config import SweepConfig
 from ashneuro.training.sweep import Row, Summary, summarise
 from ashneuro.workflows.sweep_table import matches_table, write_sweep
 
