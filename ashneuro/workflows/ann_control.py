@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ashneuro.config import AbstractConfig, ModelConfig, relu_bits, with_encoder
+from ashneuro.cost.comparison.contenders import Role
+from ashneuro.cost.comparison.sides import twin_bits
 from ashneuro.cost.workload import ann_twin, host_workload
 from ashneuro.errors import need
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from ashneuro.training.checkpoint import Run
 
 PRECISION = "int8"
+# Controls that a comparison prices from the topology alone, by the kind of their abstract encoder.
+TWINS = {"relu": Role.ANN_TWIN, "quantised-relu": Role.LOW_BIT_TWIN}
 
 
 def control_workload(run: Run) -> Workload:
@@ -49,6 +53,21 @@ def same_layers(one: ModelConfig, other: ModelConfig) -> bool:
         return (model.concrete, model.embedding, *shape)
 
     return layers(one) == layers(other)
+
+
+def twin_role(run: Run, program: Program, other: Run) -> Role | None:
+    """Return the twin of ``run`` that ``other`` is: an ANN of its layers and its twin's bits.
+
+    Args:
+        program: integer program of ``run``.
+    """
+    settings = other.config.model.abstract
+    if settings.kind not in TWINS or not same_layers(run.config.model, other.config.model):
+        return None
+    payload = max((layer.neuron.message.bits for layer in program.layers if layer.neuron.payload), default=0)
+    if settings.kind != "relu" and deployed_precision(settings) != f"int{twin_bits(program.timesteps or 1, payload)}":
+        return None
+    return TWINS[settings.kind]
 
 
 def _same_topology(run: Run) -> Program:

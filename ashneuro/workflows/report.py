@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from shlex import quote
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from ashneuro.config import Task, dump_config, trained_tasks
+from ashneuro.config import dump_config
 from ashneuro.cost.compare import compare as compare_costs
 from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.comparison.contenders import Role
-from ashneuro.cost.comparison.sides import OtherNetwork, twin_bits
+from ashneuro.cost.comparison.sides import OtherNetwork
 from ashneuro.cost.cores import can_place
 from ashneuro.cost.deployment import deploy
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.measure import load_measurements, save_measurements
-from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
+from ashneuro.cost.profile import DEFAULT_NODE, HardwareProfile, load_profile, load_profiles
 from ashneuro.cost.validate import known_error
-from ashneuro.cost.workload import ann_twin, count, count_steps, record_problems
-from ashneuro.errors import AshneuroError, ConfigError, DataError, GraphError, ProfileError, need
-from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
-from ashneuro.exchange import METRICS, HostLayer, StreamEvaluation, TrainingMetrics, read_metrics
+from ashneuro.cost.workload import ann_twin, count, count_steps
+from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError, need
+from ashneuro.evaluation import RetrievalExample
+from ashneuro.exchange import METRICS, HostLayer, TrainingMetrics, read_metrics
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Program
 from ashneuro.reporting.html import write_html
 from ashneuro.reporting.summary import Report, write_json
-from ashneuro.reporting.tables import tasks as task_tables
 from ashneuro.simulation.sanafe.environment import find_environment
 from ashneuro.training.provenance import ORIGIN, origin_problem
-from ashneuro.workflows.ann_control import control_workload, deployed_precision, same_layers
-from ashneuro.workflows.evaluate import EvaluationSettings, evaluate_task
+from ashneuro.workflows.ann_control import TWINS, control_workload, deployed_precision, twin_role
 from ashneuro.workflows.measure import host_flops, measure_runs
 from ashneuro.workflows.networks import Network, Overrides, kind_of, open_bundle, open_network
 from ashneuro.workflows.noise import REPORT_NOISE, Noise
@@ -41,8 +38,8 @@ from ashneuro.workflows.places import HERE, Place, run_at
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken, splits_of
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
+from ashneuro.workflows.saved_results import SavedResults, read_or_name
 from ashneuro.workflows.simulate import with_inputs
-from ashneuro.workflows.streams import current_stream, stream_files
 from ashneuro.workflows.verify import certified
 
 if TYPE_CHECKING:
@@ -58,13 +55,10 @@ if TYPE_CHECKING:
     from ashneuro.simulation.run import Graph
     from ashneuro.training.checkpoint import Run
 
-DEFAULT_PROFILES = ("loihi1", "cmos45", "h100")
-DEFAULT_NODE = "cmos45"
+DEFAULT_PROFILES = ("loihi1", DEFAULT_NODE, "h100")
 SECOND_OPINION = "second opinion"
 OtherModel = Literal["sanafe"]
 MEASURED = "measurement.json"
-# Controls that a comparison prices from the topology alone, by the kind of their abstract encoder.
-TWINS = {"relu": Role.ANN_TWIN, "quantised-relu": Role.LOW_BIT_TWIN}
 QUESTIONS = (
     "energy and operations are those of embedding one picture; the multimodal transformer, which answers a question "
     "about it on the host, is in no sum, on either side"
@@ -381,21 +375,21 @@ def report_run(
     evaluations, tasks, not_run = list(results.evaluations), list(results.tasks), dict(results.not_run)
     streams = list(results.streams)
     beside: list[OtherNetwork] = []
-    metrics = {Role.HYBRID: _metric(*results.priced())}
+    metrics = {Role.HYBRID: results.metric()}
     # Accuracy decides which ANNs do the same job: on the same data, in the same arithmetic.
     measured_on, own_accuracy = next(iter(results.accuracies().items()), (None, None))
     accuracies = {} if own_accuracy is None else {Role.HYBRID: own_accuracy}
-    not_run |= _without_integers(run, results)
+    not_run |= results.without_integers(path)
     taken = {"hybrid", *TWINS}
     for other in others:
         theirs = SavedResults.of(other, progress)
-        metric = _metric(*theirs.priced())
+        metric = theirs.metric()
         accuracy = theirs.accuracies().get(measured_on) if measured_on else None
-        not_run |= _without_integers(other, theirs)
+        not_run |= theirs.without_integers(other.path)
         kind = other.config.model.abstract.kind
         # A control of the same layers and bits is the twin, which is priced anyway. Any other run
         # stands in the tables with its own work.
-        role = _twin_role(run, program, other)
+        role = twin_role(run, program, other)
         if role is None:
             name, work, theirs = _beside(other, theirs, deployed)
             name = untaken(name, other.path, taken)
@@ -419,8 +413,8 @@ def report_run(
         not_run |= theirs.not_run
     lost: dict[str, str] = {}
     nothing: tuple[Measurement | NotMeasured, ...] = ()
-    saved = _or_named(lost, path / MEASURED, load_measurements, nothing)
-    epochs = _or_named(lost, path / METRICS, read_metrics, TrainingMetrics()).epochs
+    saved = read_or_name(lost, path / MEASURED, load_measurements, nothing)
+    epochs = read_or_name(lost, path / METRICS, read_metrics, TrainingMetrics()).epochs
     facts = {"host, by torch's flop counter": host_flops(run.model), **({"questions": QUESTIONS} if tasks else {})}
     if problem := origin_problem(bundle.folder):
         not_run["comparison of the bundle's weights"] = f"{bundle.folder / ORIGIN} cannot be read: {problem}"
@@ -451,212 +445,6 @@ def report_run(
     return _priced(basic, program, record, profiles, host, beside, metrics, own, accuracies, x86_cores)
 
 
-def _or_named(lost: dict[str, str], file: Path, read: Callable[[Path], Read], nothing: Read) -> Read:
-    """Return the content of a file that a report can do without, by ``read``; a damaged one is
-    added to ``lost``, with the reason.
-    """
-    if not file.exists():
-        return nothing
-    try:
-        return read(file)
-    except DataError as error:
-        lost[file.name] = f"{error.what}: {error.why}; {error.do}"
-        return nothing
-
-
-@dataclass(frozen=True, eq=False)
-class SavedResults:
-    """Evaluations in a run's folder that were made with its present weights.
-
-    Args:
-        evaluations: of retrieval: the whole test part in torch first, then the others.
-        tasks: of each task that the run was trained on.
-        not_run: part of a report to the reason why it is absent.
-        counts: the emulator's counts over the whole test part, where it was run.
-        streams: of clips.
-    """
-
-    evaluations: tuple[Evaluation, ...]
-    tasks: tuple[TaskEvaluation, ...]
-    not_run: Mapping[str, str]
-    counts: SpikeRecord | None
-    streams: tuple[StreamEvaluation, ...] = ()
-
-    @classmethod
-    def of(cls, run: Run, progress: Progress = silent) -> SavedResults:
-        """Read what `ashneuro evaluate` left in the folder; answer the questions of tasks that were
-        not answered yet.
-
-        A task is answered with spikes from torch on the test part, or on the validation part where
-        the test part has no answers.
-        """
-        from ashneuro.simulation.record import load_counts
-
-        path, tasks = run.path, trained_tasks(run.config)
-        not_run: dict[str, str] = {}
-        for task in tasks:
-            for part in ("test", "validation"):
-                file = EvaluationSettings(part=part).file(path, task)
-                if _or_named({}, file, lambda file: _is_current(file, run), False):
-                    break
-                if file.exists() and not file.is_file():
-                    not_run[f"{task} of {path.name}"] = f"{file} is not a regular file; remove it"
-                    continue
-                try:
-                    progress(f"{path.name} answers questions of {task}, {part} part", 0, 0)
-                    evaluate_task(run, task, part=part)
-                    break
-                except AshneuroError as error:
-                    not_run.setdefault(f"{task} of {path.name}", f"{error.what}: {error.why}")
-            else:
-                continue
-            not_run.pop(f"{task} of {path.name}", None)
-        found = {task: result_files(path, task) for task in ("retrieval", *tasks)}
-        files = {
-            task: [file for file in each if _or_named(not_run, file, load_evaluation, None)]
-            for task, each in found.items()
-        }
-        # Results of earlier weights are named, not shown: they are another network's.
-        current = {task: [file for file in each if _is_current(file, run)] for task, each in files.items()}
-        if old := [file.name for task, each in files.items() for file in each if file not in current[task]]:
-            not_run[f"earlier results of {path.name}"] = (
-                f"{', '.join(old)}: the run was trained on since; `ashneuro evaluate` makes them anew"
-            )
-        evaluations = tuple(Evaluation.load(file) for file in current["retrieval"])
-        answered = tuple(TaskEvaluation.load(file) for task in tasks for file in current[task])
-        emulated = (EvaluationSettings("loihi").file(path, task) for task in get_args(Task))
-        kept = [file for each in current.values() for file in each]
-        beside = [file.with_suffix(".npz") for file in emulated if file in kept]
-        counted = next((file for file in beside if file.exists()), None)
-        counts = _or_named(not_run, counted, load_counts, None) if counted else None
-        streams: list[StreamEvaluation] = []
-        for file in stream_files(run):
-            streams += _or_named(not_run, file, lambda file: current_stream(file, run), ())
-        return cls(evaluations, answered, not_run, counts, tuple(streams))
-
-    def fitting(self, program: Program, run: Path) -> SavedResults:
-        """Return these results; counts that are not those of a program are named, not kept."""
-        if self.counts is None or not (problems := record_problems(program, self.counts)):
-            return self
-        why = f"{'; '.join(problems)}: `ashneuro evaluate --abstract-on loihi` counts them again"
-        return replace(self, counts=None, not_run={**self.not_run, f"spike counts of {run.name}": why})
-
-    def accuracies(self) -> dict[Measured, Accuracy]:
-        """Return the accuracy of each evaluation of `priced`, in that order, by what it was
-        measured on: the mean of R@1 in both directions, or without retrieval the first task's.
-
-        Of a host alone, which is in floats on every side, it counts in both arithmetics.
-        """
-        evaluations, tasks = self.priced()
-        found: dict[Measured, Accuracy] = {}
-        answered = [item for item in tasks if item.task == tasks[0].task]
-        measured: Sequence[Evaluation | TaskEvaluation] = evaluations or answered
-        for one in measured:
-            queries, value = _accuracy(one)
-            both = (True, False) if one.kind == "none" else (one.rows[0].spikes_from.is_integer,)
-            for integers in both:
-                found.setdefault(Measured(one.split, queries, integers), Accuracy.of_queries(value, queries))
-        return found
-
-    def priced(self) -> tuple[list[Evaluation], list[TaskEvaluation]]:
-        """Return the evaluations with those first whose arithmetic is priced: integers, where they
-        were evaluated on the queries of the first.
-        """
-        return _integers_first(self.evaluations), _integers_first(self.tasks)
-
-    def labelled(self, name: str) -> SavedResults:
-        """Return the results with ``name`` as the label of hybrids, and of ANNs that are no twins,
-        which tells them from the first run's.
-        """
-
-        def label(item: Any) -> Any:
-            return replace(item, label=name) if item.kind == "spiking" or name not in TWINS else item
-
-        return replace(self, evaluations=tuple(map(label, self.evaluations)), tasks=tuple(map(label, self.tasks)))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Data and arithmetic of an accuracy; those of other data or arithmetic are not compared.
-
-    Args:
-        split: name of the data set and its part.
-        queries: number of queries or questions.
-        integers: True: the abstract encoder computed the integers that are priced; False: floats.
-    """
-
-    split: str
-    queries: int
-    integers: bool
-
-
-def _accuracy(one: Evaluation | TaskEvaluation) -> tuple[int, float]:
-    """Return the number of queries and the accuracy."""
-    if isinstance(one, TaskEvaluation):
-        return one.questions, one.rows[0].accuracy
-    return one.images, sum(way["R@1"] for way in one.rows[0].directions) / 2
-
-
-def _without_integers(run: Run, results: SavedResults) -> dict[str, str]:
-    """Return the missing part of a report on a run that was evaluated in floats alone, and its
-    remedy.
-    """
-    found = results.accuracies()
-    if not found or next(iter(found)).integers:
-        return {}
-    task = "" if results.evaluations else f" --task {results.tasks[0].task}"
-    why = "evaluated in floats alone, so it is compared with no accuracy of integers"
-    do = f"`ashneuro evaluate {quote(str(run.path))}{task} --abstract-on loihi` evaluates the integers that are priced"
-    return {f"accuracy of {run.path.name} in integers": f"{why}; {do}"}
-
-
-Read = TypeVar("Read")
-Evaluated = TypeVar("Evaluated", Evaluation, TaskEvaluation)
-
-
-def _integers_first(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
-    """Return evaluations with integers before floats, within those of the same queries."""
-
-    def queries(one: Evaluation | TaskEvaluation) -> tuple[object, ...]:
-        return (one.split, one.images) if isinstance(one, Evaluation) else (one.task, one.split, one.questions)
-
-    order = list(dict.fromkeys(map(queries, evaluations)))
-    return sorted(evaluations, key=lambda one: (order.index(queries(one)), not one.rows[0].spikes_from.is_integer))
-
-
-def _is_current(file: Path, run: Run) -> bool:
-    """Return True if an evaluation was made with the run's present weights; files without a hash
-    pass.
-    """
-    return load_evaluation(file).weights_sha256 in ("", run.weights_sha256)
-
-
-def result_files(path: Path, task: Task) -> list[Path]:
-    """Return the files of a task's evaluations in a run's folder: the whole test part in torch
-    first.
-    """
-    stem = "evaluation" if task == "retrieval" else task
-    return sorted(
-        [*path.glob(f"{stem}.json"), *path.glob(f"{stem}-*.json")],
-        key=lambda file: (len(file.stem.split("-")), file.stem),
-    )
-
-
-def _twin_role(run: Run, program: Program, other: Run) -> Role | None:
-    """Return the twin of ``run`` that ``other`` is: an ANN of its layers and its twin's bits.
-
-    Args:
-        program: integer program of ``run``.
-    """
-    settings = other.config.model.abstract
-    if settings.kind not in TWINS or not same_layers(run.config.model, other.config.model):
-        return None
-    payload = max((layer.neuron.message.bits for layer in program.layers if layer.neuron.payload), default=0)
-    if settings.kind != "relu" and deployed_precision(settings) != f"int{twin_bits(program.timesteps or 1, payload)}":
-        return None
-    return TWINS[settings.kind]
-
-
 def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Workload, SavedResults]:
     """Return the name and the work of a run beside the first, and its results without counts that
     are not its own.
@@ -673,25 +461,6 @@ def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Worklo
     results = results.fitting(program, run.path)
     record = results.counts or simulate(bundle, bundle.reference.inputs, on="loihi")
     return run.path.name, count(program, record, deployed.host_layers(run.model)), results
-
-
-def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) -> str:
-    """Return the first evaluation's R@1 and the metric of the first evaluation of each task, in
-    words. Those of an abstract encoder in floats, not in the integers that are priced, are marked.
-    """
-    said = []
-    if evaluations:
-        recalls = " / ".join(f"{100 * way['R@1']:.1f}" for way in evaluations[0].rows[0].directions)
-        said.append(f"R@1 {recalls} %{_in_float(evaluations[0])}")
-    first = {item.task: item for item in reversed(tasks)}
-    said += [task_tables.metric(item) + _in_float(item) for item in reversed(first.values())]
-    return ", ".join(said)
-
-
-def _in_float(evaluation: Evaluation | TaskEvaluation) -> str:
-    if evaluation.kind == "none":  # all of it is host, which is in floats on every side
-        return ""
-    return "" if evaluation.rows[0].spikes_from.is_integer else " (in float)"
 
 
 def untaken(name: str, path: Path, taken: Collection[str]) -> str:

@@ -11,8 +11,7 @@ from ashneuro.config import load_config
 from ashneuro.cost.comparison.contenders import Role
 from ashneuro.data.tokens import Vocabulary
 from ashneuro.model.network import AshNet
-from ashneuro.workflows.ann_control import control_workload, deployed_precision, same_layers
-from ashneuro.workflows.report import _twin_role
+from ashneuro.workflows.ann_control import control_workload, deployed_precision, same_layers, twin_role
 
 SMALL = (
     "data.image_size=16",
@@ -72,7 +71,7 @@ def test_twin_has_the_layers_and_the_bits() -> None:
     }
 
     def role(program: str, *changes: str) -> Role | None:
-        return _twin_role(run(), programs[program], run(*changes))  # type: ignore[arg-type]
+        return twin_role(run(), programs[program], run(*changes))  # type: ignore[arg-type]
 
     assert role("lif", "model.abstract.kind=relu") is role("graded", "model.abstract.kind=relu") is Role.ANN_TWIN
     assert role("lif", "model.abstract.kind=quantised-relu") is Role.LOW_BIT_TWIN

@@ -9,7 +9,7 @@ import pytest
 
 from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, SpikeSource
 from ashneuro.simulation.emulator.run_program import run_program
-from ashneuro.workflows.report import SavedResults, _metric
+from ashneuro.workflows.saved_results import SavedResults
 from tests.cost.networks import frames, tiny_program
 
 
@@ -31,7 +31,7 @@ def test_integers_are_shown_and_compared_where_they_were_evaluated():
         evaluation(SpikeSource.LAVA_FLOAT, 0.5),
         evaluation(SpikeSource.EMULATOR, 0.25),
     )
-    assert _metric(*found.priced()) == "R@1 25.0 / 25.0 %"
+    assert found.metric() == "R@1 25.0 / 25.0 %"
     measured = {(on.queries, on.integers): one.value for on, one in found.accuracies().items()}
     assert list(measured) == [(12, True), (12, False), (4, True)], "what is priced first"
     assert measured[12, True] == pytest.approx(0.25)
@@ -39,12 +39,12 @@ def test_integers_are_shown_and_compared_where_they_were_evaluated():
 
 def test_floats_are_marked_where_there_is_nothing_else():
     found = results(evaluation(SpikeSource.TORCH, 0.5), evaluation(SpikeSource.EMULATOR, 0.1, images=4))
-    assert _metric(*found.priced()) == "R@1 50.0 / 50.0 % (in float)"
+    assert found.metric() == "R@1 50.0 / 50.0 % (in float)"
     ann, host = (replace(evaluation(SpikeSource.NONE, 0.5), kind=kind) for kind in ("relu", "none"))
-    assert _metric(*results(ann).priced()) == "R@1 50.0 / 50.0 % (in float)"
+    assert results(ann).metric() == "R@1 50.0 / 50.0 % (in float)"
     rounded = replace(evaluation(SpikeSource.ANN_INTEGERS, 0.4), kind="relu")
-    assert _metric(*results(ann, rounded).priced()) == "R@1 40.0 / 40.0 %"
-    assert _metric(*results(host).priced()) == "R@1 50.0 / 50.0 %", "a host is in floats on every side"
+    assert results(ann, rounded).metric() == "R@1 40.0 / 40.0 %"
+    assert results(host).metric() == "R@1 50.0 / 50.0 %", "a host is in floats on every side"
 
 
 def test_accuracy_is_compared_in_the_same_arithmetic():
