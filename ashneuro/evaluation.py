@@ -19,7 +19,7 @@ from annotated_types import MaxLen
 
 from ashneuro.display import Plotted
 from ashneuro.errors import DataError
-from ashneuro.files import read_json, reason_of, replace_file
+from ashneuro.files import read_json, reason_of, write_text
 from ashneuro.schemas import Format, remedy_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class _EvaluationFile(Plotted):
     def save(self, path: Path) -> None:
         """Write the JSON form to ``path``, whole or not at all."""
         text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
-        replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(path, text)
 
     @classmethod
     def load(cls, path: Path) -> Self:

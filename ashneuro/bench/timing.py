@@ -28,7 +28,7 @@ from ashneuro.bench.split import split
 from ashneuro.errors import ConfigError
 from ashneuro.simulation.inputs import Progress
 from ashneuro.spiking.kernels.dispatch import describe_kernels
-from ashneuro.spiking.memory import keep_freed_memory
+from ashneuro.spiking.memory import keep_freed_memory, kept_bytes
 
 # A run is repeated within its turn for at least LEAST_S, which the clock resolves well, and at
 # least LEAST_RUNS times: the median leaves out the first run, which finds another variant's data in
@@ -166,7 +166,7 @@ def time_jobs(
 def _time(job: Job, device: torch.device, rounds: int, clock: Clock, tick: Callable[[], None]) -> JobTiming:
     running = [variant for variant in job.variants if not variant.reason]
     # Also the untimed first run, which compiles kernels and fills caches.
-    kept = {variant: kept_bytes(variant.run) for variant in running}
+    kept = {variant: kept_without_parameters(variant.run) for variant in running}
     peaks: dict[Variant, int | None] = {}
     repeats: dict[Variant, int] = {}
     seconds: dict[Variant, list[float]] = {variant: [] for variant in running}
@@ -210,20 +210,6 @@ def _seconds(run: Callable[[], object], repeats: int, device: torch.device, cloc
     return median(times)
 
 
-def kept_bytes(run: Callable[[], object]) -> int:
-    """Return the bytes that ``run`` saves for its backward pass: each storage once, no
-    parameters.
-    """
-    kept: dict[int, int] = {}
-    # A saved parameter may be another tensor in the same storage: transposed, or detached.
-    parameters = {one.untyped_storage().data_ptr() for one in gc.get_objects() if type(one) is torch.nn.Parameter}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        run()
-    return sum(kept.values())
+def kept_without_parameters(run: Callable[[], object]) -> int:
+    """Return the `kept_bytes` of ``run`` without those of any parameter."""
+    return kept_bytes(run, apart=(one for one in gc.get_objects() if type(one) is torch.nn.Parameter))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, PrecisionWord, precision_of
+from ashneuro.cost.profile import DEFAULT_NODE
 from ashneuro.errors import ConfigError
 from ashneuro.exchange import Shard
 from ashneuro.reporting import tables, terminal
@@ -132,7 +133,7 @@ def simulate(
         return
     terminal.spikes(record)
     if stream:
-        terminal.show(tables.streams.codings(work, NODE))
+        terminal.show(tables.streams.codings(work, DEFAULT_NODE))
     terminal.wrote(*(file for file in (save, counts) if file))
 
 
@@ -152,9 +153,6 @@ def _merge(path: Path, files: Sequence[Path], counts: Path | None, json: bool) -
     terminal.wrote(*([counts] if counts else []))
 
 
-NODE = "cmos45"
-
-
 def _per_frame(path: Path, record: SpikeRecord, inputs: Path | None, overrides: Overrides) -> tuple[StreamCoding, ...]:
     """Return the work per frame of a run of steps that are frames."""
     from ashneuro.simulation.run import program_of
@@ -162,7 +160,7 @@ def _per_frame(path: Path, record: SpikeRecord, inputs: Path | None, overrides: 
     from ashneuro.workflows.streams import code_stream
 
     target, given = with_inputs(path, inputs, overrides)
-    return code_stream(program_of(target, given, record.precision), given, record, NODE)
+    return code_stream(program_of(target, given, record.precision), given, record)
 
 
 def _show_traces(

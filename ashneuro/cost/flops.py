@@ -19,13 +19,11 @@ class FlopCount:
 
     Args:
         macs: half of torch's flops.
-        by_module: MACs of each called module, by its path.
         uncounted: calls of the operations for which torch's counter has no formula: element-wise
             arithmetic, normalisation, softmax, pooling, look-ups, comparisons.
     """
 
     macs: int
-    by_module: Mapping[str, int]
     uncounted: Mapping[str, int]
 
     def sentence(self) -> str:
@@ -71,7 +69,6 @@ def count_flops(run: Callable[[], object]) -> FlopCount:
             run()
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    counts = flops.get_flop_counts()
     macs = int(flops.get_total_flops()) // 2
     if macs == 0:
         raise AshneuroError(
@@ -79,5 +76,4 @@ def count_flops(run: Callable[[], object]) -> FlopCount:
             f"operations that ran: {', '.join(seen) or 'none'}; none of them has a formula",
             "count what calls a linear layer, a convolution or a matrix product",
         )
-    modules = {name: int(sum(ops.values())) // 2 for name, ops in counts.items() if name != "Global"}
-    return FlopCount(macs, modules, dict(seen))
+    return FlopCount(macs, dict(seen))

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Literal
 from ashneuro.errors import ProfileError
 from ashneuro.files import read_toml
 
+DEFAULT_NODE = "cmos45"  # profile of the CMOS node that prices both sides where none is named
+
 UNITS: dict[str, tuple[str, float]] = {
     "fJ": ("energy", 1e-15),
     "pJ": ("energy", 1e-12),
@@ -35,7 +37,6 @@ UNITS: dict[str, tuple[str, float]] = {
     "bit": ("count", 1.0),
     "1": ("count", 1.0),
 }
-SI = {"energy": "J", "time": "s", "power": "W", "rate": "op/s", "bandwidth": "B/s", "count": ""}
 
 EVENTS: dict[str, str] = {
     "synop": "one spike at one synapse",

@@ -12,7 +12,7 @@ from pathlib import Path
 from ashneuro.config import cache_dir
 from ashneuro.cores import reading_threads
 from ashneuro.data.images import picture_problem
-from ashneuro.files import replace_file
+from ashneuro.files import write_text
 
 LEFT_OUT = "left-out.txt"
 """File that lists what ``data.skip_broken`` left out."""
@@ -34,7 +34,7 @@ def broken_pictures(pictures: Mapping[str, Path | Callable[[], bytes]]) -> dict[
     assert kept is not None
     with suppress(OSError):  # without room for it, they are decoded again the next time
         kept.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(kept, lambda file: file.write_text(json.dumps(found), encoding="utf-8"))
+        write_text(kept, json.dumps(found))
     return found
 
 
@@ -67,7 +67,7 @@ def save_left_out(path: Path, left_out: tuple[str, ...]) -> None:
     An older list at ``path`` goes.
     """
     if left_out:
-        replace_file(path, lambda file: file.write_text("".join(f"{line}\n" for line in left_out), encoding="utf-8"))
+        write_text(path, "".join(f"{line}\n" for line in left_out))
     else:
         path.unlink(missing_ok=True)
 

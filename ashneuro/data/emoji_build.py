@@ -251,7 +251,7 @@ def read_icons(tarball: bytes) -> IconSet:
     files = _members(tarball, "icons.json", "chars.json")
     icons = files["icons.json"]
     names = [*icons["icons"], *icons.get("aliases", {})]
-    by_code = {_plain_code(code): name for code, name in files.get("chars.json", {}).items()}
+    by_code = {plain_code(code): name for code, name in files.get("chars.json", {}).items()}
     return IconSet({name: _svg(icons, name) for name in names}, by_code)
 
 
@@ -267,7 +267,7 @@ def read_emoji(tarball: bytes) -> list[Emoji]:
     ):
         key, group = groups[entry["group"]]
         if key not in SKIPPED_GROUPS:
-            code = _plain_code(entry["hexcode"])
+            code = plain_code(entry["hexcode"])
             found.append(Emoji(code, entry["label"], tuple(entry.get("tags", ())), group, subgroups[entry["subgroup"]]))
     return found
 
@@ -441,7 +441,8 @@ def _members(tarball: bytes, *names: str) -> dict[str, Any]:
     return found
 
 
-def _plain_code(code: str) -> str:
+def plain_code(code: str) -> str:
+    """Return a code point, "1f600" or several with hyphens, in lower case and without FE0F."""
     # FE0F only selects the coloured form; some packages write it, some do not.
     return "-".join(part for part in code.lower().split("-") if part != "fe0f")
 

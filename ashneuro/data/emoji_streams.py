@@ -31,6 +31,7 @@ from ashneuro.data.clip_files import animated_frames
 from ashneuro.data.clip_pack import ClipPackSummary, PackedClip, encode, write_pack
 from ashneuro.data.downloads import Tarball, fetch_tarball
 from ashneuro.data.emoji import PACK as EMOJI
+from ashneuro.data.emoji_build import plain_code
 from ashneuro.data.splits import hash_order
 from ashneuro.errors import DataError, need
 
@@ -140,7 +141,7 @@ def read_animations(tarball: Path) -> dict[str, bytes]:
         with tarfile.open(tarball, mode="r|gz") as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
-                code = _plain_code(path.stem)
+                code = plain_code(path.stem)
                 if (
                     member.isfile()
                     and path.suffix == ".webp"
@@ -225,11 +226,6 @@ def _is_animated(webp: bytes) -> bool:
     image = need("PIL.Image", extra="data", purpose="building the pack")
     with image.open(io.BytesIO(webp)) as file:
         return bool(getattr(file, "n_frames", 1) > 1)
-
-
-def _plain_code(code: str) -> str:
-    # FE0F only selects the coloured form.
-    return "-".join(part for part in code.lower().split("-") if part != "fe0f")
 
 
 def _info() -> dict[str, Any]:

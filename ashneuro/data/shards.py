@@ -34,7 +34,7 @@ from ashneuro.data.readers import report
 from ashneuro.data.splits import hash_order
 from ashneuro.data.walk import files_below
 from ashneuro.errors import ConfigError, DataError, need
-from ashneuro.files import replace_file, user_path
+from ashneuro.files import user_path, write_text
 
 LANES = 16
 """Number of lanes at most: each reads shards of its own and gives its own rows of every batch, so
@@ -166,7 +166,7 @@ class Stream:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 named = [(sample.key, sample.captions) for sample in known.samples]
                 text = json.dumps({"samples": named, "pairs": known.pairs, "problems": known.problems})
-                replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
+                write_text(path, text)
         if not self.config.skip_broken:
             report(self.config.source, list(known.problems))
         for problem in known.problems:

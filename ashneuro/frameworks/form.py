@@ -212,12 +212,13 @@ def conv_node(weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, 
         stride, dilation = _first(stride), _first(dilation)
         padding = padding if isinstance(padding, str) else _first(padding)
         return nir.Conv1d(int(shape[1]), kernel, stride, padding, dilation, groups, offset)
-    padding = padding if isinstance(padding, str) else _pair(padding)
+    padding = padding if isinstance(padding, str) else pair(padding)
     size = (int(shape[1]), int(shape[2]))
-    return nir.Conv2d(size, kernel, _pair(stride), padding, _pair(dilation), groups, offset)
+    return nir.Conv2d(size, kernel, pair(stride), padding, pair(dilation), groups, offset)
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """Return the values for rows and columns of a size that may be one number for both."""
     values = [int(v) for v in np.ravel(value)]
     return (values[0], values[-1])
 

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ashneuro.frameworks.form import array, conv_node, linear_node
+from ashneuro.frameworks.form import array, conv_node, linear_node, pair
 from ashneuro.frameworks.graph import Elementwise
 from ashneuro.frameworks.signals import (
     Opaque,
-    Shape,
     Signal,
     Value,
     merged_axes,
@@ -182,8 +181,8 @@ def adaptive_avg_pool2d(t: Recorder, out: Tensor, input: Any, output_size: Any) 
 
 
 def _pool(t: Recorder, x: Signal, out: Tensor, kind: Any, kernel: Any, stride: Any, padding: Any) -> Value | None:
-    kernel, padding = _pair(kernel), _pair(padding)
-    stride = kernel if stride is None or stride == [] else _pair(stride)
+    kernel, padding = pair(kernel), pair(padding)
+    stride = kernel if stride is None or stride == [] else pair(stride)
     fits = all(
         size == (old + 2 * pad - width) // step + 1
         for size, old, pad, width, step in zip(out.shape[-2:], x.shape[1:], padding, kernel, stride, strict=True)
@@ -192,11 +191,6 @@ def _pool(t: Recorder, x: Signal, out: Tensor, kind: Any, kernel: Any, stride: A
         return None
     node = kind(np.array(kernel), np.array(stride), np.array(padding))
     return t.operation("pool", x, lambda: node, tuple(out.shape[1:]), f"{kind.__name__} {kernel} {stride} {padding}")
-
-
-def _pair(value: Any) -> Shape:
-    values = [int(v) for v in np.ravel(value)]
-    return (values[0], values[-1])
 
 
 def relu(t: Recorder, out: Tensor, input: Any, inplace: bool = False) -> Value | None:

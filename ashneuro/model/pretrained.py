@@ -57,7 +57,7 @@ class Backbone(nn.Module):
                 )
             given = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
         try:
-            with _quiet("timm"):  # it warns that the classifier's weights are left out
+            with _quiet_timm():  # it warns that the classifier's weights are left out
                 self.model = timm.create_model(config.backbone, features_only=True, **given)
             self.stage = range(len(self.model.feature_info.channels()))[config.stage]
             with torch.no_grad():
@@ -199,9 +199,9 @@ def _open_clip(weights: str, load: bool) -> tuple[nn.Module, int]:
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Suppress the warnings of a logger while the block runs; errors are still printed."""
-    logger = logging.getLogger(name)
+def _quiet_timm() -> Iterator[None]:
+    """Suppress timm's warnings while the block runs; errors are still printed."""
+    logger = logging.getLogger("timm")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

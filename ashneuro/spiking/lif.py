@@ -23,7 +23,7 @@ from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.integers import IntegerLayer
 from ashneuro.spiking.kernels.events import events
 from ashneuro.spiking.kernels.interface import Neurons, Options, State
-from ashneuro.spiking.kernels.multi_step import multi_step, weighted_sample
+from ashneuro.spiking.kernels.multi_step import multi_step, whole_sample
 from ashneuro.spiking.kernels.surrogate import surrogate
 from ashneuro.spiking.kernels.tracing import is_traced
 from ashneuro.spiking.message import BITS, SPIKE, Activation, Message, MessageKind
@@ -92,11 +92,11 @@ class Population(nn.Module):
     def with_rates(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return `with_rate`, and the mean of `events` times ``weights`` if it is free.
 
-        See `ashneuro.spiking.kernels.multi_step.weighted_sample`.
+        See `ashneuro.spiking.kernels.multi_step.whole_sample`.
         """
         if self.integers is not None:
             return self.steps(currents, hold=hold)[0], None, None
-        return weighted_sample(currents, self._current(), self.weights, hold=hold)
+        return whole_sample(currents, self._current(), self.weights, hold=hold)
 
     @final
     def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:

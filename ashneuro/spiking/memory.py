@@ -1,10 +1,10 @@
-"""Memory of training: keeping freed blocks in the process, and checkpointing over time."""
+"""Memory of training: keeping freed blocks, counting what is kept, and checkpointing over time."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -26,6 +26,27 @@ def keep_freed_memory() -> bool:
         return False
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     return adjust is not None and bool(adjust(MMAP_MAX, 0)) and bool(adjust(TRIM_THRESHOLD, -1))
+
+
+def kept_bytes(run: Callable[[], object], *, apart: Iterable[Tensor] = ()) -> int:
+    """Return the bytes that ``run`` saves for its backward pass, each storage once.
+
+    Args:
+        apart: tensors whose storages do not count, as parameters, which are there anyway. What is
+            saved may be another tensor in the same storage: transposed, or detached.
+    """
+    kept: dict[int, int] = {}
+    left_out = {tensor.untyped_storage().data_ptr() for tensor in apart}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in left_out:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run()
+    return sum(kept.values())
 
 
 def checkpointed_steps(

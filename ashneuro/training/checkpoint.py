@@ -152,7 +152,7 @@ def save_run(
     """
     path.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(schemas.CONFIG.stamped(dump_config(config)), indent=1) + "\n"
-    replace_file(path / CONFIG, lambda file: file.write_text(settings))
+    write_text(path / CONFIG, settings)
     replace_file(path / VOCABULARY, vocabulary.save)
     whole = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
     # In a stage with other neurons the weights do not fit [model.abstract].
@@ -160,15 +160,13 @@ def save_run(
     metadata = encoder_metadata(model.config.abstract) if other else {"format": "pt"}
     replace_file(path / WEIGHTS, lambda file: file.write_bytes(save(whole, metadata)))
     if model.abstract is not None and (integers := model.abstract.integers) is not None:
-        replace_file(path / INTEGERS, lambda file: file.write_text(integers.dumps()))
+        write_text(path / INTEGERS, integers.dumps())
     if labels:
         write_text(path / LABELS, json.dumps(schemas.LABELS.stamped(labels), ensure_ascii=False, indent=1))
     if model.text.tower is not None and model.text.tower.kind == "transformers":
         model.text.tower.model.config.save_pretrained(path / TOWER)
-    replace_file(path / METRICS, lambda file: file.write_text(metrics.to_jsonl()))
-    replace_file(
-        path / CARD, lambda file: file.write_text(_card(path.name, config, model, metrics.epochs), encoding="utf-8")
-    )
+    write_text(path / METRICS, metrics.to_jsonl())
+    write_text(path / CARD, _card(path.name, config, model, metrics.epochs))
 
 
 def encoder_metadata(abstract: AbstractConfig) -> dict[str, str]:

@@ -7,7 +7,6 @@ import time
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ashneuro.config import MIN_WORDS, RunConfig, StageConfig, TrainConfig, encoder_of, stages
@@ -15,6 +14,7 @@ from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.exchange import DryRun, StageEstimate
 from ashneuro.model.network import AshNet
+from ashneuro.spiking.memory import kept_bytes
 from ashneuro.training.learner import Learner, whole_loss
 from ashneuro.training.loop import pick_device
 from ashneuro.training.schedule import check_schedule, check_stages, only_training
@@ -110,21 +110,10 @@ class _Probe(NamedTuple):
 
 def _probe(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig, teacher: Teacher | None) -> _Probe:
     """Return memory kept for the backward pass, operations and time of a training step."""
-    # Bytes by storage: a storage saved by several operations counts once, a parameter not at all.
-    saved: dict[int, int] = {}
-    weights = {weight.untyped_storage().data_ptr() for weight in (*learner.parameters(), *learner.buffers())}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with (
-        FlopCounterMode(display=False) as counter,
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-    ):
-        _step(learner, batch, settings, teacher)
+    with FlopCounterMode(display=False) as counter:
+        saved = kept_bytes(
+            lambda: _step(learner, batch, settings, teacher), apart=(*learner.parameters(), *learner.buffers())
+        )
     # Timed in a second step, warmed up and without the hooks and the counter.
     started = time.perf_counter()
     _step(learner, batch, settings, teacher)
@@ -132,7 +121,7 @@ def _probe(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
     learner.zero_grad(set_to_none=True)
-    return _Probe(sum(saved.values()), counter.get_total_flops(), seconds)
+    return _Probe(saved, counter.get_total_flops(), seconds)
 
 
 def _step(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig, teacher: Teacher | None) -> None:

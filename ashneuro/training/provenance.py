@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from ashneuro import schemas
-from ashneuro.files import read_text, reason_of, replace_file, require_regular
+from ashneuro.files import read_text, reason_of, require_regular, write_text
 
 ORIGIN = schemas.ORIGIN_NAME
 WEIGHTS = "model.safetensors"
@@ -54,7 +54,7 @@ def record_export(run: Path, bundle: Path, digest: str) -> None:
     """
     known = recorded_exports(run) | {_name(run, bundle): digest}
     content = json.dumps(schemas.EXPORTS.stamped({"digests": known}), indent=1) + "\n"
-    replace_file(run / EXPORTS, lambda file: file.write_text(content, encoding="utf-8"))
+    write_text(run / EXPORTS, content)
     card = run / CARD
     try:
         text = read_text(card) if card.exists() else f"# {run.name}\n"
@@ -63,7 +63,7 @@ def record_export(run: Path, bundle: Path, digest: str) -> None:
     lines = [f"- `{name}`: digest (SHA-256 of its manifest.json) `{value}`" for name, value in known.items()]
     how = "`ashneuro verify BUNDLE --digest DIGEST` compares it.\n"
     text = "\n".join([text.partition(CARD_SECTION)[0] + CARD_SECTION, *lines, "", how])
-    replace_file(card, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(card, text)
 
 
 def recorded_exports(run: Path) -> dict[str, str]:

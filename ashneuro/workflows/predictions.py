@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ashneuro.config import Task
 from ashneuro.errors import ConfigError, need
-from ashneuro.files import replace_file
+from ashneuro.files import write_text
 from ashneuro.workflows.evaluate import EvaluationSettings, open_session, questions_of
 from ashneuro.workflows.places import run_on
 from ashneuro.workflows.progress import Progress, silent
@@ -67,7 +67,7 @@ def predict(
         opened = own
         text, count = _answers(opened, file, task, settings, progress)
     file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, lambda made: made.write_text(text, encoding="utf-8"))
+    write_text(file, text)
     list_left_out(opened)
     return count
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.cost.estimate import estimate
-from ashneuro.cost.profile import HardwareProfile, Range, load_profile
+from ashneuro.cost.profile import DEFAULT_NODE, HardwareProfile, Range, load_profile
 from ashneuro.cost.streams import CODINGS, Coding, Stream, host_mask, host_work, stream_work, total
 from ashneuro.cost.workload import LayerWorkload, Workload, host_workload
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.exchange import Joules, StreamCoding, StreamEvaluation, StreamRate
-from ashneuro.files import read_json, reason_of, replace_file
+from ashneuro.files import read_json, reason_of, write_text
 from ashneuro.program.program import Program, Synapse
 from ashneuro.training.provenance import record_export
+from ashneuro.workflows.calibration import CALIBRATION_IMAGES
 from ashneuro.workflows.export import Exported, export
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
 from ashneuro.workflows.networks import Network
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 OWN = "own"
 RATES = (8.0, 4.0, 2.0)
 DRIFT = 8  # frames of a picture that drifts
-NODE = "cmos45"
-CALIBRATION_IMAGES = 128
-ROOM = 1.25  # of the largest current of calibration images
 FRAMES = 1024  # simulated together
 
 
@@ -123,7 +121,7 @@ def evaluate_stream(
     settings: StreamSettings = EXACT,
     abstract_on: Where = "loihi",
     samples: int | None = None,
-    node: str | Path | HardwareProfile = NODE,
+    node: str | Path | HardwareProfile = DEFAULT_NODE,
     device: str = "cpu",
     lava: LavaSettings = LOCAL_LAVA,
     progress: Progress = silent,
@@ -171,7 +169,7 @@ def evaluate_stream(
     )
     file = stream_file(opened.path, result.source, settings, abstract_on)
     text = dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n"
-    replace_file(file, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(file, text)
     return result
 
 
@@ -205,6 +203,7 @@ def current_stream(file: Path, run: Run) -> tuple[StreamEvaluation, ...]:
 def integer_program(network: Network, run: Run) -> Program:
     """Return the integer program of a network of levels, with room for calibration images."""
     from ashneuro.program.quantise import quantise
+    from ashneuro.simulation.calibrate import ROOM
 
     peak = ROOM * float(_calibration_currents(run).abs().max())
     return quantise(network.program, input_peak={port.name: peak for port in network.program.inputs}).program
@@ -214,7 +213,7 @@ def code_stream(
     program: Program,
     inputs: Mapping[str, NDArray[np.generic]],
     record: SpikeRecord,
-    node: str | Path | HardwareProfile = NODE,
+    node: str | Path | HardwareProfile = DEFAULT_NODE,
 ) -> tuple[StreamCoding, ...]:
     """Return the work per frame of every coding, without a host, of a run of ``program``.
 

@@ -20,7 +20,7 @@ from ashneuro.bench.measure import Spread
 from ashneuro.bench.model import NEURONS, feed_jobs, model_jobs, settings_of
 from ashneuro.bench.norse_network import lift, step_by_step
 from ashneuro.bench.split import part_of, split
-from ashneuro.bench.timing import Job, Variant, kept_bytes, time_jobs
+from ashneuro.bench.timing import Job, Variant, kept_without_parameters, time_jobs
 from ashneuro.config import AbstractConfig, RunConfig, SpikingNeuron, load_config
 from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import AbstractEncoder
@@ -92,15 +92,15 @@ def test_kept_bytes_count_each_storage_once_without_parameters() -> None:
         y = linear(x * 1)  # keeps its input, 320 bytes, and the weight, which is a parameter
         (y * y).sum().backward()  # keeps y twice
 
-    assert kept_bytes(run) == 320 + 320
+    assert kept_without_parameters(run) == 320 + 320
 
 
 def test_kept_bytes_leave_out_transposed_and_detached_parameters() -> None:
     linear, x = torch.nn.Linear(10, 10), torch.randn(8, 10, requires_grad=True)
-    assert kept_bytes(lambda: linear(x).sum()) == 320  # and the weight, transposed, for the gradient of x
+    assert kept_without_parameters(lambda: linear(x).sum()) == 320  # and the weight, transposed, for the gradient of x
     spikes = (torch.rand(64, 256) < 0.2).float().requires_grad_()
     layer = torch.nn.Linear(256, 256)
-    assert kept_bytes(lambda: synaptic_currents(layer, spikes).sum()) in (64 * 256 // 8, 64 * 256 * 4)
+    assert kept_without_parameters(lambda: synaptic_currents(layer, spikes).sum()) in (64 * 256 // 8, 64 * 256 * 4)
 
 
 @pytest.mark.parametrize("setting", [{"rounds": 0}, {"threads": 0}])

@@ -8,7 +8,7 @@ from ashneuro.cost.flops import count_flops
 from ashneuro.errors import AshneuroError
 
 
-def test_products_by_module_and_uncounted_operations():
+def test_products_and_uncounted_operations():
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)
@@ -17,7 +17,6 @@ def test_products_by_module_and_uncounted_operations():
     found = count_flops(lambda: net(x))
     conv, linear = 2 * 36 * 8 * 27, 2 * 8 * 36 * 10  # torch counts the padding's products too
     assert found.macs == conv + linear
-    assert found.by_module["Sequential.0"] == conv and found.by_module["Sequential.4"] == linear
     assert any("batch_norm" in name for name in found.uncounted) and "relu" in found.uncounted
     assert not {"view", "t", "convolution", "addmm"} & found.uncounted.keys()
     assert "not counted: " in found.sentence() and "relu" in found.sentence()

@@ -100,25 +100,17 @@ def multi_step(
     return spikes, last
 
 
-def whole_sample(currents: Tensor, neurons: Neurons, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
-    """Return spikes (T, B, ...), and their mean if it costs nothing, else ``None``.
-
-    Of graded neurons, their values, and the share of them that sent one: the mean of
-    `ashneuro.spiking.kernels.events.events`. As `multi_step`, for samples that do not go on. The
-    native kernels then write no state, count spikes as they write them, and add the gradient of the
-    mean (scalar, float32) as they read that of the spikes. For other back ends there is
-    `firing_rate`.
-    """
-    return weighted_sample(currents, neurons, None, hold=hold)[:2]
-
-
-def weighted_sample(
-    currents: Tensor, neurons: Neurons, weights: Tensor | None, *, hold: int = 1
+def whole_sample(
+    currents: Tensor, neurons: Neurons, weights: Tensor | None = None, *, hold: int = 1
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return `whole_sample`, and the mean of the spikes' weights if that costs nothing.
+    """Return spikes (T, B, ...), their mean, and the mean of their weights; means that would cost
+    something are ``None``.
 
-    Of graded neurons, of the weights of those messages that they send. Its gradient is added like
-    that of the mean of the spikes.
+    Of graded neurons, their values, the share of them that sent one (the mean of
+    `ashneuro.spiking.kernels.events.events`), and the mean weight of those messages. As
+    `multi_step`, for samples that do not go on. The native kernels then write no state, count
+    spikes as they write them, and add the gradients of the means (scalars, float32) as they read
+    that of the spikes. For other back ends there is `firing_rate`.
 
     Args:
         weights: of the spikes of each neuron, broadcast to its shape (...); for example, the

@@ -144,7 +144,7 @@ def test_norse_sends_no_changes(kind: str) -> None:
 def test_mean_of_changes_is_no_rate(kind: str, backend: str) -> None:
     if backend == "triton" and torch.cuda.is_available():
         pytest.skip("the inputs lie on the CPU, where Triton needs its interpreter; run without a GPU")
-    sent, rate = engine.whole_sample(inputs(4, 2, 3), neurons(kind, backend))
+    sent, rate, _ = engine.whole_sample(inputs(4, 2, 3), neurons(kind, backend))
     assert rate is None and sent.any()
 
 

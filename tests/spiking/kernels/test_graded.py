@@ -155,7 +155,7 @@ def test_share_of_messages_has_the_gradient_of_their_events(
         given = torch.tensor(threshold, dtype=torch.float64, device=device, requires_grad=True)
         neurons, x = graded(backend, threshold=given, limit=limit), inputs(*shape, dtype=torch.float32).to(device)
         x.requires_grad_()
-        sent, share, weighted = engine.weighted_sample(x, neurons, synapses, hold=hold)
+        sent, share, weighted = engine.whole_sample(x, neurons, synapses, hold=hold)
         assert (share is not None) == (weighted is not None) == (backend == "native")
         if share is None or weighted is None or not counted:
             share = engine.firing_rate(events(sent, neurons))

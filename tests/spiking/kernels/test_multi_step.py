@@ -416,7 +416,7 @@ def test_whole_sample_and_firing_rate(
     if backend == "triton" and not INTERPRETED:
         x = x.cuda()
     x, y = x.clone().requires_grad_(), x.clone().requires_grad_()
-    spikes, rate = engine.whole_sample(x, given, hold=hold)
+    spikes, rate, _ = engine.whole_sample(x, given, hold=hold)
     wanted, _ = engine.multi_step(y, given, hold=hold)
     assert torch.equal(spikes, wanted)
     assert (rate is not None) == (backend == "native")  # the others leave it to `firing_rate`
@@ -435,7 +435,7 @@ def test_whole_sample_and_firing_rate(
     torch.testing.assert_close(x.grad, y.grad)
     assert x.grad.any()
     with torch.no_grad():
-        again, unlearned = engine.whole_sample(x, given, hold=hold)
+        again, unlearned, _ = engine.whole_sample(x, given, hold=hold)
     assert torch.equal(again, spikes) and (unlearned is None or torch.equal(unlearned, rate))
 
 
@@ -450,7 +450,7 @@ def test_weighted_mean_of_spikes(kind: str, per_neuron: bool, channels_last: boo
     x = x.cuda() if backend == "triton" and not INTERPRETED else x
     weights = torch.arange(5.0, device=x.device)[:, None] * torch.linspace(1, 2, 33, device=x.device)  # (H, W)
     x, y = x.clone().requires_grad_(), x.clone().requires_grad_()
-    spikes, rate, weighted = engine.weighted_sample(x, neurons(kind, backend, **changed), weights)
+    spikes, rate, weighted = engine.whole_sample(x, neurons(kind, backend, **changed), weights)
     wanted, _ = engine.multi_step(y, neurons(kind, backend, **changed))
     assert torch.equal(spikes, wanted)
     assert (weighted is not None) == (rate is not None) == (backend == "native")
