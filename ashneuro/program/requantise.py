@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ashneuro.program.program import InputPort, Layer, Program
-from ashneuro.program.quantise import GRADED_LIMIT, Quantisation, message_in_units, quantise_unchecked
+from ashneuro.program.quantise import Quantisation, quantise_unchecked
+from ashneuro.program.scales import GRADED_LIMIT, message_in_units
 from ashneuro.spiking.message import Message
 
 # The largest value that an input or a message takes is recorded after rounding. Any value that
