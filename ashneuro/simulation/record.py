@@ -314,7 +314,7 @@ def pack(record: SpikeRecord, shard: Shard | None = None, *, rasters: bool = Fal
     return arrays | {HEADER: np.array(json.dumps(header))}
 
 
-def unpack(arrays: Mapping[str, NDArray[Any]]) -> SpikeRecord:
+def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> SpikeRecord:
     """Return the record that `pack` gave the arrays of.
 
     Raises:
@@ -411,7 +411,7 @@ def load_counts(path: str | Path) -> SpikeRecord:
         DataError: the file is missing or damaged.
     """
     try:
-        return unpack(load_npz(path, NUMBERS + "U"))
+        return _unpacked(load_npz(path, NUMBERS + "U"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"cannot read the spike counts in {path}",

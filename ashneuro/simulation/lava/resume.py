@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Collection, Mapping
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.arrays import NUMBERS, load_npz
-from ashneuro.errors import LavaError
-from ashneuro.simulation.record import SpikeRecord, pack, unpack
+from ashneuro.errors import DataError, LavaError
+from ashneuro.files import replace_file
+from ashneuro.simulation.record import SpikeRecord, load_counts, pack
 
 KEPT_S = 14 * 24 * 3600  # chunks of an interrupted run are removed after two weeks
 
@@ -39,8 +38,8 @@ class FinishedChunks:
     def find(self, samples: Mapping[str, NDArray[Any]]) -> SpikeRecord | None:
         """Return the record of ``samples``; ``None`` if there is none, or it is damaged."""
         try:
-            return _load(self._path(samples))
-        except (OSError, ValueError, KeyError, TypeError):
+            return load_counts(self._path(samples))
+        except DataError:
             return None
 
     def keep(self, samples: Mapping[str, NDArray[Any]], record: SpikeRecord) -> None:
@@ -50,15 +49,13 @@ class FinishedChunks:
             LavaError: it cannot be written.
         """
         path = self._path(samples)
-        fresh = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             if not self._folder.exists():
                 _forget(self._folder.parent)
             try:
-                self._write(record, fresh)
+                self._write(record, path)
             except FileNotFoundError:  # another run of this network has just removed the folder
-                self._write(record, fresh)
-            fresh.replace(path)
+                self._write(record, path)
         except OSError as error:
             raise LavaError(
                 f"cannot write {path}", error.strerror or str(error), "make room, or name another ASHNEURO_HOME"
@@ -73,7 +70,8 @@ class FinishedChunks:
 
     def _write(self, record: SpikeRecord, path: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        _save(record, path)
+        arrays = pack(record, rasters=True)  # not compressed: rasters are large and soon removed
+        replace_file(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def _path(self, samples: Mapping[str, NDArray[Any]]) -> Path:
         digest = hashlib.sha256()
@@ -90,12 +88,3 @@ def _forget(folder: Path) -> None:
     for other in folder.glob("*"):
         if other.is_dir() and time.time() - other.stat().st_mtime > KEPT_S:
             shutil.rmtree(other, ignore_errors=True)
-
-
-def _save(record: SpikeRecord, path: Path) -> None:
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **pack(record, rasters=True))
-
-
-def _load(path: Path) -> SpikeRecord:
-    return unpack(load_npz(path, NUMBERS + "U"))

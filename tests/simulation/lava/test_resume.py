@@ -74,14 +74,14 @@ def test_concurrent_runs_keep_their_own_chunks(tmp_path, monkeypatch):
     two.keep(others, record())
     one.clear()
     assert two.find(others) is not None and two.find(SAMPLES) is None
-    save = resume._save
+    replace_file = resume.replace_file
 
-    def removed_meanwhile(*words):
-        monkeypatch.setattr(resume, "_save", save)
+    def removed_meanwhile(path, write):
+        monkeypatch.setattr(resume, "replace_file", replace_file)
         shutil.rmtree(next(tmp_path.iterdir()))
-        save(*words)
+        replace_file(path, write)
 
-    monkeypatch.setattr(resume, "_save", removed_meanwhile)
+    monkeypatch.setattr(resume, "replace_file", removed_meanwhile)
     two.keep(others, record())
     assert two.find(others) is not None
     two.clear()
