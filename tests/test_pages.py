@@ -77,9 +77,7 @@ def test_readme_has_at_most_900_words() -> None:
 
 @pytest.mark.slow
 @pytest.mark.lava
-def test_first_example_of_the_readme_gives_its_output(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_first_example_of_the_readme_gives_its_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("snntorch", reason="snntorch is not installed: pip install -e '.[frameworks]'")
     from ashneuro.reporting import tables
 

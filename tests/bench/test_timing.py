@@ -8,7 +8,6 @@ import json
 import time
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -144,7 +143,7 @@ def test_missing_library_has_a_reason(monkeypatch) -> None:
     assert "no_such_package is not installed" in row.reason
 
 
-def test_layer_jobs_run_and_show_as_tables_and_plot(tmp_path: Path) -> None:
+def test_layer_jobs_run_and_show_as_tables_and_plot() -> None:
     jobs = [*lif_jobs(CPU, timesteps=(3,), batch=2, width=16), *conv_jobs(CPU, timesteps=2, batch=1, side=8)]
     content = json.loads(json.dumps(time_jobs("lif", jobs, device=CPU, rounds=1, threads=1).to_json()))
     assert content["schema"] == "ashneuro.bench/1" and content["threads"] == 1 and content["kernels"]

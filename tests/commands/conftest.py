@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import nir
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from ashneuro import cli
+from tests.program.networks import foreign_graph
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,8 @@ def ashneuro(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A NIR file of a convolution, a dense layer and LIF neurons, written with nir alone."""
-    random = np.random.default_rng(0)
-
-    def lif(*shape: int) -> nir.LIF:
-        ones = np.ones(shape)
-        return nir.LIF(tau=4e-3 * ones, r=2 * ones, v_leak=0 * ones, v_threshold=ones, v_reset=0 * ones)
-
-    nodes = {
-        "input": nir.Input(np.array([2, 8, 8])),
-        "conv": nir.Conv2d((8, 8), random.normal(0, 0.5, (4, 2, 3, 3)), 2, 1, 1, 1, random.normal(0, 0.1, 4)),
-        "lif1": lif(4, 4, 4),
-        "flat": nir.Flatten({"input": np.array([4, 4, 4])}, 0, -1),
-        "fc": nir.Affine(random.normal(0, 0.3, (10, 64)), random.normal(0, 0.1, 10)),
-        "lif2": lif(10),
-        "output": nir.Output(np.array([10])),
-    }
-    names = list(nodes)
     path = tmp_path_factory.mktemp("foreign") / "foreign.nir"
-    nir.write(path, nir.NIRGraph(nodes, list(pairwise(names))))
+    nir.write(path, foreign_graph(np.random.default_rng(0)))
     return path
 
 

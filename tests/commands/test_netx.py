@@ -171,7 +171,7 @@ def test_comparison_option(ashneuro: Command, tmp_path: Path) -> None:
     assert again.code == 0 and spikes(tmp_path / "again.bundle") == inclusive
 
 
-def test_input_shape_of_a_nir_graph_is_rejected(ashneuro: Command, foreign: Path, spikes: Path) -> None:
+def test_input_shape_of_a_nir_graph_is_rejected(ashneuro: Command, foreign: Path) -> None:
     for verb in ("check", "export", "report"):
         result = ashneuro(verb, foreign, "--input-shape", "4,4,4")
         assert result.code == 2 and "--input-shape 4,4,4" in result.err, verb

@@ -90,7 +90,7 @@ def test_wrong_arguments_have_a_remedy(ashneuro: Command, folder: Path) -> None:
     assert result.code == 2 and "ModuleNotFoundError" in result.err
 
 
-def test_contract_of_spikingjelly_integrators(tmp_path: Path) -> None:
+def test_contract_of_spikingjelly_integrators() -> None:
     """R = 1/dt, and v ≥ v_threshold with whole weights."""
     neuron = framework("spikingjelly.activation_based.neuron")
     exchange = framework("spikingjelly.activation_based.nir_exchange")

@@ -15,8 +15,6 @@ from ashneuro.errors import ProfileError
 from ashneuro.program.placement.place import place
 
 RESULT = validate()
-ENERGIES = {(row.case.partition(",")[0], row.quantity, row.profile): row for row in RESULT.energies}
-SPOTTING = ("Keyword spotting", "above idle after a run", "loihi1")
 
 
 def row(case, quantity, profile="loihi1"):

@@ -120,9 +120,7 @@ def test_another_file_is_refused_and_removed(registry: Registry, tmp_path: Path)
     assert fetch_tarball(TARBALL, tmp_path, quiet).read_bytes() == CONTENT
 
 
-def test_errors_of_the_registry_and_the_disk(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_the_registry_and_the_disk(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot fetch @x/gone@1[\s\S]*404"):
         fetch_tarball(Tarball("@x/gone", "1", 1, "0"), tmp_path, quiet)
     (tmp_path / "file").write_text("")

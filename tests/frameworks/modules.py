@@ -15,6 +15,10 @@ from ashneuro.simulation.lava.session import Lava
 
 EXTRA = "pip install -e '.[frameworks]'"
 STEPS, BATCH = 25, 3
+# The frameworks' own warnings, as `pytestmark`.
+QUIET = [
+    pytest.mark.filterwarnings(f"ignore::{name}") for name in ("DeprecationWarning", "FutureWarning", "UserWarning")
+]
 
 
 def framework(name):

@@ -5,15 +5,9 @@ import torch
 from torch import nn
 
 from ashneuro.spiking.lif import IF, LIF, CubaLIF
-from tests.frameworks.modules import framework, read, same_in_lava, spikes, strong
+from tests.frameworks.modules import QUIET, framework, read, same_in_lava, spikes, strong
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.lava,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.lava, *QUIET]
 BATCH = 2
 
 

@@ -18,11 +18,6 @@ from tests.frameworks.modules import read, same_in_lava, same_in_program, spikes
 DT = 1e-3
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 NEURONS = {
     "LIF": lambda **k: LIF(5e-3, 0.3, dt=DT, **k),
     "CubaLIF": lambda **k: CubaLIF(8e-3, 4e-3, 0.2, dt=DT, **k),

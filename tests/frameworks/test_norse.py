@@ -6,18 +6,9 @@ from torch import nn
 
 import ashneuro
 from ashneuro.errors import GraphError
-from tests.frameworks.modules import framework, read, same_in_lava, same_in_program, spikes, spiking, strong
+from tests.frameworks.modules import QUIET, framework, read, same_in_lava, same_in_program, spikes, spiking, strong
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+pytestmark = QUIET
 
 
 @pytest.fixture

@@ -7,13 +7,9 @@ import torch
 
 import ashneuro
 from ashneuro.errors import GraphError
-from tests.frameworks.modules import framework, read, same_in_lava, same_in_program, spikes, spiking
+from tests.frameworks.modules import QUIET, framework, read, same_in_lava, same_in_program, spikes, spiking
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = QUIET
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +23,6 @@ def rockpool():
     else:
         sys.modules["samna"] = before
     return found
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
 
 
 NEURONS = {

@@ -6,17 +6,19 @@ from torch import nn
 
 import ashneuro
 from ashneuro.errors import GraphError
-from tests.frameworks.modules import BATCH, framework, read, same_in_lava, same_in_program, spikes, spiking, strong
+from tests.frameworks.modules import (
+    BATCH,
+    QUIET,
+    framework,
+    read,
+    same_in_lava,
+    same_in_program,
+    spikes,
+    spiking,
+    strong,
+)
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+pytestmark = QUIET
 
 
 @pytest.fixture

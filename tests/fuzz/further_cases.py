@@ -15,11 +15,6 @@ PULL: tuple[Words, ...] = (("data", "pull", "me/hybrid", "--out", "new"),)
 PUSH: tuple[Words, ...] = (("data", "push", "hybrid", "me/other"),)
 
 
-def clip_verbs(pack: str) -> tuple[Words, ...]:
-    """Return the commands that read clips."""
-    return ("data", "check", pack), ("data", "show", pack, "--out", "sheet.png")
-
-
 def _exports(rounds: int) -> Iterator[Mutation]:
     """Iterate over damage that leaves no digest: another digest is refused, as it should be."""
     others = ("bits flipped", "an empty value")
@@ -112,9 +107,9 @@ FURTHER: tuple[Target, ...] = (
     Target("hub", "hub/me/hybrid/model.safetensors", containers.weights_file, 2, PULL, "hub, model.safetensors"),
     Target("hub", "hybrid/config.json", mutations.json_file, 1, PUSH, "hub, pushed config.json", required=False),
     Target("sweep", "out/cells/base-0.claim-1", mutations.json_file, 1, CLAIMS, "sweep, claim", derived=True),
-    Target("clips", "pack/pack.json", mutations.json_file, 1, clip_verbs("pack"), "clips, pack.json"),
-    Target("clips", "pack/clips.zip", _clip_archive, 2, clip_verbs("pack"), "clips, clips.zip"),
-    Target("clips", "pack/clips.zip", _clip_index, 2, clip_verbs("pack"), "clips, index"),
+    Target("clips", "pack/pack.json", mutations.json_file, 1, data_verbs("pack"), "clips, pack.json"),
+    Target("clips", "pack/clips.zip", _clip_archive, 2, data_verbs("pack"), "clips, clips.zip"),
+    Target("clips", "pack/clips.zip", _clip_index, 2, data_verbs("pack"), "clips, index"),
     Target("tables", "csv/metadata.csv", mutations.csv_file, 6, data_verbs("csv"), "imagefolder, CSV"),
     Target(
         "tables",

@@ -8,7 +8,6 @@ import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 
 import nir
@@ -17,6 +16,7 @@ import numpy as np
 from ashneuro.training.claims import CLAIM, Holder
 from tests.fuzz import further_seeds
 from tests.fuzz.pictures import pictures
+from tests.program.networks import foreign_graph
 
 Run = Callable[..., None]
 """Runs one command line, which must succeed: a working directory, then the words."""
@@ -101,21 +101,7 @@ def files(folder: Path) -> None:
     """Write a NIR file, a lava-dl network, inputs, a profile and measurements."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-
-    def lif(*shape: int) -> nir.LIF:
-        ones = np.ones(shape)
-        return nir.LIF(tau=4e-3 * ones, r=2 * ones, v_leak=0 * ones, v_threshold=ones, v_reset=0 * ones)
-
-    nodes = {
-        "input": nir.Input(np.array([2, 8, 8])),
-        "conv": nir.Conv2d((8, 8), random.normal(0, 0.5, (4, 2, 3, 3)), 2, 1, 1, 1, random.normal(0, 0.1, 4)),
-        "lif1": lif(4, 4, 4),
-        "flat": nir.Flatten({"input": np.array([4, 4, 4])}, 0, -1),
-        "fc": nir.Affine(random.normal(0, 0.3, (10, 64)), random.normal(0, 0.1, 10)),
-        "lif2": lif(10),
-        "output": nir.Output(np.array([10])),
-    }
-    nir.write(folder / "network.nir", nir.NIRGraph(nodes, list(pairwise(nodes))))
+    nir.write(folder / "network.nir", foreign_graph(random))
     spikes = (random.random((6, 3, 2, 8, 8)) < 0.3).astype(np.uint8)
     np.save(folder / "x.npy", spikes)
     np.savez_compressed(folder / "x.npz", input=spikes)

@@ -162,12 +162,37 @@ def conv2d(channels_in, channels_out, spatial, rng, kernel=(3, 3), stride=1, pad
     return nir.Conv2d(spatial, weight, stride, padding, dilation, groups, rng.standard_normal(channels_out) * 0.2)
 
 
+def sending(node, message, **stated):
+    """Return ``node`` with a kind of message, and what its metadata states of it."""
+    node.metadata = {"ashneuro.message": message} | {f"ashneuro.message_{key}": value for key, value in stated.items()}
+    return node
+
+
 def chain(shape, *nodes, type_check=True):
     """Return the graph Input → nodes → Output, nodes called n0, n1, …"""
     names = [f"n{i}" for i in range(len(nodes))]
     path = ["input", *names, "output"]
     edges = list(pairwise(path))
     return graph_of({"input": shape, **dict(zip(names, nodes, strict=True))}, edges, type_check)
+
+
+def foreign_graph(random):
+    """Return a convolution, a dense layer and LIF neurons, without a word of ours."""
+
+    def same(*shape):
+        ones = np.ones(shape)
+        return nir.LIF(tau=4e-3 * ones, r=2 * ones, v_leak=0 * ones, v_threshold=ones, v_reset=0 * ones)
+
+    nodes = {
+        "input": nir.Input(np.array([2, 8, 8])),
+        "conv": nir.Conv2d((8, 8), random.normal(0, 0.5, (4, 2, 3, 3)), 2, 1, 1, 1, random.normal(0, 0.1, 4)),
+        "lif1": same(4, 4, 4),
+        "flat": nir.Flatten({"input": np.array([4, 4, 4])}, 0, -1),
+        "fc": nir.Affine(random.normal(0, 0.3, (10, 64)), random.normal(0, 0.1, 10)),
+        "lif2": same(10),
+        "output": nir.Output(np.array([10])),
+    }
+    return nir.NIRGraph(nodes, list(pairwise(nodes)))
 
 
 def graph_of(nodes, edges, type_check=False):

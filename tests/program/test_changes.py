@@ -20,7 +20,7 @@ from ashneuro.simulation.inputs import check_inputs
 from ashneuro.simulation.units import read_out
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.message import Message
-from tests.program.networks import chain, define
+from tests.program.networks import chain, define, sending
 from tests.program.test_messages import alone
 from tests.simulation import machine_reference
 
@@ -29,10 +29,7 @@ CONTRACT = Contract(timesteps=10)
 
 def changes(shape, threshold=0.0, **metadata):
     """Return a Threshold that sends changes."""
-    node = nir.Threshold(np.full(shape, threshold))
-    stated = {f"ashneuro.message_{key}": value for key, value in metadata.items()}
-    node.metadata = {"ashneuro.message": "change"} | stated
-    return node
+    return sending(nir.Threshold(np.full(shape, threshold)), "change", **metadata)
 
 
 def network(threshold=0.0, bias=0.2, cumulative=False, seed=0):

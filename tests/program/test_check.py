@@ -246,7 +246,7 @@ def test_rules_have_sentences_and_unique_names():
         assert len(set(names)) == len(names)
 
 
-def test_support_table_covers_nir(rng):
+def test_support_table_covers_nir():
     rows = {row.primitive: row for row in support_table()}
     assert set(rows) == set(nir.ir.__dict__["__all_ir"]) == set(PRIMITIVES)
     assert all(row.read == row.float_program == "" for row in rows.values())

@@ -3,8 +3,6 @@
 Where they cannot, the difference is shown, so that docs/nir.md, which lists them, stays true.
 """
 
-import warnings
-
 import nir
 import numpy as np
 import pytest
@@ -17,20 +15,11 @@ from ashneuro.program.rules.open_fields import assumptions_of
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import Contract
+from tests.frameworks.modules import QUIET, framework, strong
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
+pytestmark = QUIET
 
-EXTRA = "pip install -e '.[frameworks]'"
 STEPS, BATCH = 30, 3
-
-
-def framework(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip(name, reason=f"{name} is not installed: {EXTRA}")
 
 
 @pytest.fixture(autouse=True)
@@ -44,16 +33,6 @@ def full(shape, value):
 
 def inputs(*shape, rate=0.5):
     return (torch.rand(STEPS, BATCH, *shape) < rate).float()
-
-
-def strong(net, gain=2.0):
-    """Draw weights, excitatory in the mean, so that all layers spike."""
-    for module in net.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-            fan_in = module.weight[0].numel()
-            module.weight.data = gain * (torch.rand(module.weight.shape) - 0.4) / fan_in**0.5
-            module.bias.data = 0.1 * torch.rand(module.bias.shape)
-    return net
 
 
 def ours(graph, x, tmp_path, **contract):

@@ -24,17 +24,13 @@ from tests.program import networks as net
 
 def graded(shape, threshold=0.0, **metadata):
     """Return a Threshold that sends values."""
-    node = nir.Threshold(np.full(shape, threshold))
-    stated = {f"ashneuro.message_{key}": value for key, value in metadata.items()}
-    node.metadata = {"ashneuro.message": "graded"} | stated
-    return node
+    return net.sending(nir.Threshold(np.full(shape, threshold)), "graded", **metadata)
 
 
 def counting(shape, **metadata):
     """Return an IF that sends spike counts."""
     node = nir.IF(np.ones(shape), np.full(shape, 0.5), np.zeros(shape))
-    stated = {f"ashneuro.message_{key}": value for key, value in metadata.items()}
-    node.metadata = {"ashneuro.message": "count", "ashneuro.reset": "subtract"} | stated
+    net.sending(node, "count", **metadata).metadata["ashneuro.reset"] = "subtract"
     return node
 
 

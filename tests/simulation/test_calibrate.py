@@ -45,7 +45,7 @@ def test_reported_mismatches_are_measured(program, inputs, calibrated):
     assert calibrated.samples == 24
 
 
-def test_calibration_is_no_worse_than_rule(program, calibrated):
+def test_calibration_is_no_worse_than_rule(calibrated):
     assert sum(calibrated.mismatches.values()) <= sum(calibrated.rule_mismatches.values())
     assert {layer.name: layer.scale for layer in calibrated.program.layers} == pytest.approx(calibrated.scales)
     assert 0 < sum(calibrated.mismatches.values()) < 0.2
@@ -104,7 +104,7 @@ def test_silent_input_is_refused(program, inputs):
         calibrate(program, 0 * inputs)
 
 
-def test_layers_within_a_loop_are_skipped(program, inputs):
+def test_layers_within_a_loop_are_skipped(program):
     """The first layer of a loop cannot be simulated without the later one."""
     assert module._head(program, 2) is not None
     first, second = program.layers[:2]

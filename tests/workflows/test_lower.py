@@ -18,12 +18,6 @@ X = np.random.default_rng(1).normal(size=(6, 4, 3))
 CONTRACT = {"dt_s": 1e-3, "input_coding": "current"}
 
 
-@pytest.fixture
-def graph() -> nir.NIRGraph:
-    rng = np.random.default_rng(0)
-    return networks.chain((3,), networks.affine(3, 4, rng), networks.lif((4,), rng, uniform=True))
-
-
 def same(left: Program, right: Program) -> bool:
     """Return True if two programs have equal weights and thresholds."""
     return all(

@@ -15,7 +15,6 @@ from ashneuro.errors import ConfigError, DataError, LavaError
 from ashneuro.workflows.lower import lower
 from ashneuro.workflows.networks import read
 from ashneuro.workflows.simulate import simulate, trace, with_inputs
-from tests.program import networks
 from tests.simulation.test_neuron_traces import Recorded
 
 X = 3 * np.random.default_rng(1).normal(size=(20, 4, 3))
@@ -28,12 +27,6 @@ def no_lava() -> None:
 
 MISSING: Any = SimpleNamespace(open=no_lava)
 LAVA: Any = SimpleNamespace(open=lambda: nullcontext(Recorded()))
-
-
-@pytest.fixture
-def graph() -> nir.NIRGraph:
-    rng = np.random.default_rng(0)
-    return networks.chain((3,), networks.affine(3, 4, rng), networks.lif((4,), rng, uniform=True))
 
 
 @pytest.mark.parametrize("precision", ["float", "integer"])

@@ -4,11 +4,9 @@ import numpy as np
 
 from ashneuro.program.netx.file import AS_STATED, NetxReading
 from tests.program.netx.test_read import ALIF, CUBA, EVEN, RF, changed, every_layer
-from tests.program.netx.test_slayer import every_new_layer
 from tests.program.remedies import Case
 
 SOUND = every_layer(np.random.default_rng(0))
-SPATIAL = [{"type": "input", "shape": [4, 7, 6]}, *every_new_layer(np.random.default_rng(0))]
 INCLUSIVE = NetxReading("inclusive")
 CONV_FIRST = SOUND[1:]
 SHAPE = NetxReading(input_shape=(2, 7, 6))

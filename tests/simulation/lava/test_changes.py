@@ -1,65 +1,20 @@
 """Sigma-delta neurons in Lava: proofs, the script of a bundle, and equality with Lava's own."""
 
-import subprocess
-
 import numpy as np
 import pytest
 
 from ashneuro.program.lower import lower
-from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program
+from ashneuro.program.program import Neuron
 from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.emulator.run_program import run_program
-from ashneuro.simulation.lava.environment import WORKER, find_interpreter
 from ashneuro.simulation.proof.certify import certify
 from ashneuro.spiking.message import Message
 from tests.program.test_changes import CONTRACT, LAYERS, network, stream, summed_end
 from tests.simulation import nets
+from tests.simulation.lava.stock import alone, stock
 from tests.simulation.lava.test_script import start, write
 
 pytestmark = pytest.mark.lava
-
-STOCK = """
-import mmap
-import sys
-sys.path.insert(0, sys.argv[1])
-import numpy as np
-from lava.magma.core.run_conditions import RunSteps
-from lava.magma.core.run_configs import Loihi2SimCfg
-from lava.proc.sdn import process as sdn
-from processes import Sink, Source
-
-with np.load(sys.argv[2]) as given:
-    tag, kind, values = str(given["tag"]), str(given["kind"]), given["currents"]
-    numbers = {name[2:]: given[name] for name in given if name[:2] == "p/"}
-parameters = {name: value if value.ndim else value.item() for name, value in numbers.items()}
-if "act_mode" in parameters:
-    parameters["act_mode"] = sdn.ActivationMode(parameters["act_mode"])
-process = getattr(sdn, kind)(shape=(values.shape[1],), **parameters)
-rows = np.frombuffer(mmap.mmap(-1, values.size * 8), float if tag == "floating_pt" else np.int32)[: values.size]
-rows = rows.reshape(values.shape)
-Source(values, "source").s_out.connect(process.a_in)
-process.s_out.connect(Sink(rows, "sink").a_in)
-process.run(condition=RunSteps(num_steps=len(values)), run_cfg=Loihi2SimCfg(select_tag=tag))
-np.save(sys.argv[3], np.array(rows))
-process.stop()
-"""
-
-
-def stock(folder, kind, tag, currents, **parameters):
-    """Return the messages (T, n) of Lava's own process."""
-    named = {f"p/{name}": np.asarray(value) for name, value in parameters.items()}
-    np.savez(folder / "given.npz", tag=tag, kind=kind, currents=currents, **named)
-    (folder / "stock.py").write_text(STOCK)
-    words = [folder / "stock.py", WORKER, folder / "given.npz", folder / "sent.npy"]
-    subprocess.run([str(find_interpreter()), *map(str, words)], check=True, capture_output=True, timeout=600)
-    return np.load(folder / "sent.npy")
-
-
-def alone(neuron, size, precision):
-    """Return a program of one layer that a current enters directly."""
-    port = InputPort("input", (size,), "current", limit=1 << 20)
-    layer = Layer("a", (size,), neuron, (Connection("input", None),), 0)
-    return Program(precision, 1e-3, None, (port,), (layer,), ("a",))
 
 
 def sent(neuron, currents, precision):
@@ -78,7 +33,7 @@ def test_float_changes_equal_lavas_sigma_delta(tmp_path, activation, cumulative)
     rng = np.random.default_rng(0)
     currents, bias = rng.normal(0, 0.5, (STEPS, SIZE)), rng.normal(0, 0.3, SIZE)
     given = {"vth": 0.6, "bias": bias, "act_mode": int(activation == "relu"), "cum_error": cumulative}
-    wanted = stock(tmp_path, "SigmaDelta", "floating_pt", currents, **given)
+    wanted = stock(tmp_path, "SigmaDelta", "floating_pt", currents, given)
     message = Message("change", 16, activation=activation, cumulative=cumulative)
     neuron = Neuron(np.array(0.0), np.array(1.0), np.array(0.6), bias, message=message)
     assert 0.05 < (wanted != 0).mean() < 0.9
@@ -94,7 +49,7 @@ def test_integer_changes_equal_lavas_sigma_delta(tmp_path, spike_exp, state_exp,
     currents += rng.integers(-9, 10, currents.shape).astype(np.int32)  # bits that a message drops
     bias = rng.integers(-30, 30, SIZE).astype(np.int32)
     given = {"vth": 50, "bias": bias, "spike_exp": spike_exp, "state_exp": state_exp, "cum_error": cumulative}
-    wanted = stock(tmp_path, "SigmaDelta", "fixed_pt", currents, **given)
+    wanted = stock(tmp_path, "SigmaDelta", "fixed_pt", currents, given)
     message = Message("change", 16, activation="relu", cumulative=cumulative, shift=state_exp)
     keep, none, threshold = (np.array(np.int32(value)) for value in (-1, 4095, 50))
     neuron = Neuron(keep, none, threshold, bias, exponent, message=message)
@@ -107,7 +62,7 @@ def test_changes_of_the_input_equal_lavas_delta(tmp_path, cumulative):
     rng = np.random.default_rng(2)
     currents = rng.integers(-60, 61, (STEPS, SIZE)).astype(np.int32).cumsum(axis=0, dtype=np.int32)
     given = {"vth": 40, "spike_exp": 6, "state_exp": 6, "cum_error": cumulative}
-    wanted = stock(tmp_path, "Delta", "fixed_pt", currents, **given)
+    wanted = stock(tmp_path, "Delta", "fixed_pt", currents, given)
     message = Message("change", 16, cumulative=cumulative, shift=-6)
     none, threshold, zero = (np.array(np.int32(value)) for value in (4095, 40, 0))
     found = sent(Neuron(none, none, threshold, zero, message=message), currents, "integer")
@@ -117,7 +72,7 @@ def test_changes_of_the_input_equal_lavas_delta(tmp_path, cumulative):
 
 def test_sum_of_changes_equals_lavas_sigma(tmp_path):
     currents = np.random.default_rng(3).integers(-9000, 9001, (STEPS, SIZE)).astype(np.int32)
-    wanted = stock(tmp_path, "Sigma", "fixed_pt", currents)
+    wanted = stock(tmp_path, "Sigma", "fixed_pt", currents, {})
     keep, none, zero = (np.array(np.int32(value)) for value in (-1, 4095, 0))
     neuron = Neuron(keep, none, none, zero, spiking=False, message=Message("change", 16))
     np.testing.assert_array_equal(sent(neuron, currents, "integer"), wanted)

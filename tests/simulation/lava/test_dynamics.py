@@ -1,6 +1,5 @@
 """Further dynamics: files, proofs, counts, and equality with Lava's own processes."""
 
-import subprocess
 from dataclasses import replace
 from itertools import pairwise
 
@@ -24,13 +23,13 @@ from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.describe import hold_currents
-from ashneuro.simulation.lava.environment import WORKER, find_interpreter
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.proof.certify import certify
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.message import TERNARY
 from tests.program.networks import define
+from tests.simulation.lava.stock import alone, stock
 
 CONTRACT = Contract(timesteps=12, input_coding="spikes")
 KINDS = [name for name in DYNAMICS if name != "lif"]
@@ -281,62 +280,13 @@ def test_wrong_imaginary_input_is_refused(kind, names):
 
 # ---- Lava's own processes, without a reset between samples --------------------------------------
 
-STOCK = """
-import mmap
-import sys
-sys.path.insert(0, sys.argv[1])
-import numpy as np
-from lava.magma.core.run_conditions import RunSteps
-from lava.magma.core.run_configs import Loihi2SimCfg
-from lava.proc.atrlif.process import ATRLIF
-from lava.proc.lif.process import LIFRefractory, TernaryLIF
-from lava.proc.rf.process import RF
-from lava.proc.rf_iz.process import RF_IZ
-from processes import Sink, Source
-
-with np.load(sys.argv[2]) as given:
-    tag, kind, values = str(given["tag"]), str(given["kind"]), given["currents"]
-    numbers = {name[2:]: given[name] for name in given if name[:2] == "p/"}
-parameters = {name: value if value.ndim else value.item() for name, value in numbers.items()}
-processes = {"refractory": LIFRefractory, "adaptive": ATRLIF, "resonate": RF, "izhikevich": RF_IZ}
-processes["ternary"] = TernaryLIF
-process = processes[kind](shape=(values.shape[-1],), **parameters)
-number = float if tag == "floating_pt" else np.int32
-rows = np.frombuffer(mmap.mmap(-1, values.shape[0] * values.shape[-1] * np.dtype(number).itemsize), number)
-rows = rows.reshape(values.shape[0], values.shape[-1])
-ports = [process.a_real_in, process.a_imag_in] if values.ndim == 3 else [process.a_in]
-for part, port in enumerate(ports):
-    Source(values[:, part] if values.ndim == 3 else values, f"source {part}").s_out.connect(port)
-process.s_out.connect(Sink(rows, "sink").a_in)
-process.run(condition=RunSteps(num_steps=len(values)), run_cfg=Loihi2SimCfg(select_tag=tag))
-np.save(sys.argv[3], np.array(rows))
-process.stop()
-"""
-
-
-def stock(folder, kind, tag, currents, parameters):
-    """Return the spikes (T, n) of Lava's own process."""
-    named = {f"p/{name}": np.asarray(value) for name, value in parameters.items()}
-    np.savez(folder / "given.npz", tag=tag, kind=kind, currents=currents, **named)
-    (folder / "stock.py").write_text(STOCK)
-    words = [folder / "stock.py", WORKER, folder / "given.npz", folder / "sent.npy"]
-    subprocess.run([str(find_interpreter()), *map(str, words)], check=True, capture_output=True, timeout=600)
-    return np.load(folder / "sent.npy")
-
-
-def alone(neuron, size, precision):
-    """Return a program of one layer that a current enters directly."""
-    port = InputPort("input", (size,), "current", limit=1 << 15)
-    layer = Layer("a", (size,), neuron, (Connection("input", None),), 0)
-    return Program(precision, 1e-3, None, (port,), (layer,), ("a",))
-
 
 @pytest.mark.lava
 def test_refractory_equals_lavas_process(tmp_path):
     rng, size = np.random.default_rng(0), 300
     currents, bias = rng.normal(0.3, 1.0, (60, size)), rng.normal(0, 0.1, size)
     parameters = {"du": 0.3, "dv": 0.17, "vth": 1.1, "bias_mant": bias, "refractory_period": 3}
-    wanted = stock(tmp_path, "refractory", "floating_pt", currents, parameters)
+    wanted = stock(tmp_path, "LIFRefractory", "floating_pt", currents, parameters)
     du, dv, threshold, steps = (np.asarray(value) for value in (0.3, 0.17, 1.1, 3))
     neuron = Neuron(du, dv, threshold, bias, dynamics="refractory", parameters={"refractory_steps": steps})
     record = run_program(alone(neuron, size, "float"), currents[:, None], rasters=("a",), backend="numpy")
@@ -360,7 +310,7 @@ def test_adaptive_equals_lavas_process(precision, tmp_path):
     parameters |= {"delta_theta": names["d_threshold"] / one, "delta_r": names["d_refractory"] / one}
     parameters |= {"theta": threshold, "theta_0": threshold, "theta_step": names["threshold_step"]}
     tag = "fixed_pt" if fixed else "floating_pt"
-    wanted = stock(tmp_path, "adaptive", tag, currents, parameters)
+    wanted = stock(tmp_path, "ATRLIF", tag, currents, parameters)
     own = {name: np.asarray(value) for name, value in names.items()}
     neuron = Neuron(*map(np.asarray, (du, dv, threshold, bias)), 3 if fixed else 0, dynamics="adaptive", parameters=own)
     for backend in ("numpy", "torch"):
@@ -381,7 +331,8 @@ def test_resonators_equal_lavas_process(kind, precision, tmp_path):
     threshold = 170 if fixed else 0.9
     exponents = {"state_exp": 6, "decay_bits": 12} if fixed else {}
     tag = "fixed_pt" if fixed else "floating_pt"
-    wanted = stock(tmp_path, kind, tag, currents, {"period": period, "alpha": alpha, "vth": threshold, **exponents})
+    parameters = {"period": period, "alpha": alpha, "vth": threshold, **exponents}
+    wanted = stock(tmp_path, {"resonate": "RF", "izhikevich": "RF_IZ"}[kind], tag, currents, parameters)
     graph = network(kind, **{"ashneuro.period": period * 1e-3})
     graph.nodes["a"].tau = np.full(9, 1e-3 / alpha)
     program = lower(graph, CONTRACT)
@@ -414,7 +365,7 @@ def test_ternary_equals_lavas_process(precision, tmp_path):
         du, dv, threshold, below = 0.3, 0.17, 2.1, 1.6
     parameters = {"du": du, "dv": dv, "vth_hi": threshold, "vth_lo": -below, "bias_mant": bias}
     parameters |= {"bias_exp": 3 if fixed else 0}
-    wanted = stock(tmp_path, "ternary", "fixed_pt" if fixed else "floating_pt", currents, parameters)
+    wanted = stock(tmp_path, "TernaryLIF", "fixed_pt" if fixed else "floating_pt", currents, parameters)
     own = {"threshold_below": np.asarray(below)}
     values = map(np.asarray, (du, dv, threshold, bias))
     neuron = Neuron(*values, 3 if fixed else 0, message=TERNARY, dynamics="ternary", parameters=own)

@@ -84,20 +84,26 @@ def test_recordings_have_their_licence():
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(MEMBERS)
 
 
-@pytest.mark.parametrize("what", ["dv", "v_threshold", "bias"])
-def test_wrong_parameter_is_detected(monkeypatch, what):
-    """A replay with one parameter of conv4 changed by one."""
-    original = silicon.read_netx
-
-    def alter(layer):
-        neuron = replace(layer.neuron, **{what: getattr(layer.neuron, what) + np.int32(1)})
-        return replace(layer, neuron=neuron) if layer.name == "conv4" else layer
+def with_layers(monkeypatch, module, alter):
+    """Let ``module`` read networks whose layers are altered."""
+    original = module.read_netx
 
     def altered(path):
         program = original(path)
         return replace(program, layers=tuple(alter(layer) for layer in program.layers))
 
-    monkeypatch.setattr(silicon, "read_netx", altered)
+    monkeypatch.setattr(module, "read_netx", altered)
+
+
+@pytest.mark.parametrize("what", ["dv", "v_threshold", "bias"])
+def test_wrong_parameter_is_detected(monkeypatch, what):
+    """A replay with one parameter of conv4 changed by one."""
+
+    def alter(layer):
+        neuron = replace(layer.neuron, **{what: getattr(layer.neuron, what) + np.int32(1)})
+        return replace(layer, neuron=neuron) if layer.name == "conv4" else layer
+
+    with_layers(monkeypatch, silicon, alter)
     emulator = silicon.Emulator("auto", "cpu")
     layers = {layer.layer: layer for layer in silicon._pilotnet_layers(fetch_recordings(), emulator).layers}
     assert {name for name, layer in layers.items() if layer.first} == {"conv4"}
@@ -124,7 +130,6 @@ def test_sigma_delta_networks_equal_their_recordings(report):
 @pytest.mark.parametrize("what", ["v_threshold", "bias", "shift"])
 def test_wrong_sigma_delta_parameter_is_detected(monkeypatch, what):
     """A replay with one parameter of conv1 changed by one: its sum is of what arrives."""
-    original = sigma_delta.read_netx
 
     def alter(layer):
         neuron = layer.neuron
@@ -134,11 +139,7 @@ def test_wrong_sigma_delta_parameter_is_detected(monkeypatch, what):
             return replace(layer, neuron=replace(neuron, message=replace(neuron.message, shift=5)))
         return replace(layer, neuron=replace(neuron, **{what: getattr(neuron, what) + np.int32(1)}))
 
-    def altered(path):
-        program = original(path)
-        return replace(program, layers=tuple(alter(layer) for layer in program.layers))
-
-    monkeypatch.setattr(sigma_delta, "read_netx", altered)
+    with_layers(monkeypatch, sigma_delta, alter)
     found = sigma_delta.pilotnet_sdnn(fetch_recordings(), silicon.Emulator("auto", "cpu"))
     differing = {layer.layer for layer in found.layers if layer.first}
     assert "conv2" in differing and not {"input0", "conv1"} & differing

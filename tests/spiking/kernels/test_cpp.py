@@ -62,7 +62,7 @@ def test_changed_source_gets_a_new_file(source, tmp_path) -> None:
 
 
 @needs_compiler
-def test_file_writable_by_others_is_recompiled(source, tmp_path, monkeypatch) -> None:
+def test_file_writable_by_others_is_recompiled(source, tmp_path) -> None:
     load(source, ANSWER="5")
     (file,) = kept(tmp_path)
     cpp._load.cache_clear()
