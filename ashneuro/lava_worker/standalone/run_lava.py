@@ -74,13 +74,8 @@ class Network:
     def __init__(
         self, program: dict, numbers, precision: str, interval: int, streams: dict, total: int, probes: dict, chip: bool
     ) -> None:
-        self.program, self.numbers, self.fixed, self.interval, self.chip = (
-            program,
-            numbers,
-            precision == "fixed",
-            interval,
-            chip,
-        )
+        self.program, self.numbers, self.interval, self.chip = program, numbers, interval, chip
+        self.fixed = precision == "fixed"
         self.number = np.int32 if self.fixed else np.float64
         self.config = Loihi2HwCfg() if chip else Loihi2SimCfg(select_tag=TAGS[precision])
         self.streams, self.total, self.probes = streams, total, probes
@@ -95,17 +90,18 @@ class Network:
         """Add the neurons of layer ``index``, and a sink for their answers."""
         entry = self.program["layers"][index]
         size, neuron = int(np.prod(entry["shape"], dtype=int)), entry["neuron"]
-        value = {}
-        for key in ("du", "dv", "v_threshold", "bias"):
-            array = np.asarray(self.numbers[neuron[key]])
+
+        def values(key: str) -> np.ndarray:
+            array = np.asarray(self.numbers[key])
             array = np.broadcast_to(array, entry["shape"]).ravel() if array.size > 1 else array.ravel()
-            value[key] = array.astype(self.number)
+            return array.astype(self.number)
+
         parameters = {
             "shape": (size,),
-            "du": one(value["du"]),
-            "dv": one(value["dv"]),
-            "vth": one(value["v_threshold"]),
-            "bias_mant": value["bias"],
+            "du": one(values(neuron["du"])),
+            "dv": one(values(neuron["dv"])),
+            "vth": one(values(neuron["v_threshold"])),
+            "bias_mant": values(neuron["bias"]),
             "bias_exp": neuron["bias_exp"] if self.fixed else 0,
             "reset_interval": self.interval,
             "reset_offset": (depth + 1) % self.interval,
@@ -116,12 +112,10 @@ class Network:
         firing = neuron.get("firing", {})
         inclusive, late = firing.get("comparison") == "inclusive", bool(firing.get("reset_delay"))
         subtracts = firing.get("reset") == "subtract"
+        limit = neuron.get("message", {}).get("limit")
+        limit = np.inf if limit is None else limit
         if neuron.get("dynamics", "lif") != "lif":
-            own = {}
-            for key, place in neuron["parameters"].items():
-                array = np.asarray(self.numbers[place])
-                array = np.broadcast_to(array, entry["shape"]).ravel() if array.size > 1 else array.ravel()
-                own[key] = one(array.astype(self.number))
+            own = {name: one(values(key)) for name, key in neuron["parameters"].items()}
             layer = DYNAMICS[neuron["dynamics"]](self.traces[name], chosen, own, **parameters)
         elif message(neuron) == "change":
             given = {"rectified": neuron["message"]["activation"] == "relu"}
@@ -130,20 +124,12 @@ class Network:
             given["levels"] = levels(neuron["message"], int if self.fixed else float)
             layer = Changes(self.traces[name], chosen, neuron["spiking"], given, **parameters)
         elif message(neuron) == "graded":
-            limit = neuron["message"]["limit"]
-            layer = Graded(self.traces[name], chosen, inclusive, np.inf if limit is None else limit, **parameters)
+            layer = Graded(self.traces[name], chosen, inclusive, limit, **parameters)
         elif message(neuron) == "potential":
-            limit = neuron["message"]["limit"]
-            limit = limit if self.fixed and limit is not None else np.inf
-            layer = Potential(self.traces[name], chosen, limit, **parameters)
+            layer = Potential(self.traces[name], chosen, limit if self.fixed else np.inf, **parameters)
         elif neuron["spiking"] and (inclusive or late or subtracts or message(neuron) == "count"):
-            subtract = self.numbers[neuron["v_subtract"]] if subtracts else None
-            if subtracts:
-                subtract = np.broadcast_to(subtract, entry["shape"]).ravel() if subtract.size > 1 else subtract.ravel()
-                subtract = one(subtract.astype(self.number))
+            subtract = one(values(neuron["v_subtract"])) if subtracts else None
             if message(neuron) == "count":
-                limit = neuron["message"]["limit"]
-                limit = np.inf if limit is None else limit
                 layer = Counted(self.traces[name], chosen, inclusive, subtract, limit, **parameters)
             else:
                 layer = Fired(self.traces[name], chosen, inclusive, late, subtract, **parameters)
