@@ -19,6 +19,8 @@ SRAM_BITS = (("sram_8kb", 8 * 1024 * 8), ("sram_32kb", 32 * 1024 * 8), ("sram_1m
 WORD_BITS = 64
 # A spike in memory is the address of its neuron.
 MESSAGE_BITS = 32
+# Of one kind of data: accesses, bits of one access, bits of all that is held.
+Traffic = tuple[float, int, int]
 
 
 def estimate_asic(workload: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
@@ -192,52 +194,12 @@ def memory_energy(
     An access of n bits costs n/64 of a 64-bit one. Each kind of data lies in the smallest SRAM of
     the profile that holds it all; more than 1 MB lies in several banks of 1 MB (high: in DRAM).
     """
-    weight_bits, activation_bits, state_bits = _bits(precision)
-    if layer.kind == "ann":
-        macs = layer.dense_macs / samples
-        weights = (weight_bits, layer.parameters * weight_bits)
-        inputs = (activation_bits, layer.inputs * activation_bits)
-        passes = layer.passes
-        outputs = (float(layer.neurons * passes), activation_bits, layer.neurons * activation_bits)
-        reused = [
-            (min(macs, layer.parameters * passes), *weights),
-            (min(macs, layer.inputs * passes), *inputs),
-            outputs,
-        ]
-        if layer.accesses is not None:
-            outputs = (layer.accesses.outputs / samples, *outputs[1:])
-            reused = [
-                (layer.accesses.weights / samples, *weights),
-                (layer.accesses.inputs / samples, *inputs),
-                outputs,
-            ]
-        fetched = [(macs, *weights), (macs, *inputs), outputs]
-        typical_case = reused
-    else:
-        synops = (layer.effective_acs + (layer.effective_macs or 0)) / samples
-        updates = (layer.updates or 0) / samples
-        weights = (weight_bits, layer.parameters * weight_bits)
-        spiking, graded = layer.inputs - layer.graded_inputs, layer.graded_inputs * timesteps
-        sent_bits = activation_bits if layer.message_bits else 1
-        reused = [
-            # A weight that no spike meets is not read.
-            (min(synops, layer.parameters), *weights),
-            (float(spiking * timesteps), 1, spiking * timesteps),
-            (float(graded), activation_bits, graded * activation_bits),
-            (float(layer.neurons * timesteps), sent_bits, layer.neurons * timesteps * sent_bits),
-        ]
-        if layer.accesses is not None:
-            variables = layer.neurons * (1 + layer.state_variables)  # the sum, which is the accumulator
-            reused.append((layer.accesses.states / samples, state_bits, variables * state_bits))
-        fetched = [
-            (synops, *weights),
-            (2 * synops, state_bits, layer.neurons * state_bits),
-            (2 * updates * layer.state_variables, state_bits, layer.neurons * state_bits * layer.state_variables),
-            (2 * (layer.spikes + layer.graded_messages) / samples, MESSAGE_BITS, layer.neurons),
-            (layer.graded_messages / samples, activation_bits, layer.neurons * activation_bits),
-            (layer.graded_events / samples, activation_bits, layer.graded_inputs * activation_bits),
-        ]
-        typical_case = fetched
+    reused, fetched = (
+        _ann_traffic(precision, layer, samples)
+        if layer.kind == "ann"
+        else _spiking_traffic(precision, layer, samples, timesteps)
+    )
+    typical_case = reused if layer.kind == "ann" else fetched
     low, used = _traffic(profile, reused)
     high, more = _traffic(profile, fetched)
     typical, _ = _traffic(profile, typical_case)
@@ -245,12 +207,63 @@ def memory_energy(
     return sum(accesses for accesses, _, _ in typical_case), energy, tuple(dict.fromkeys(used + more))
 
 
-def _traffic(profile: HardwareProfile, traffic: Iterable[tuple[float, int, int]]) -> tuple[Range, tuple[str, ...]]:
-    """Return joules of accesses, and the numbers used.
+def _ann_traffic(precision: str, layer: LayerWorkload, samples: int) -> tuple[list[Traffic], list[Traffic]]:
+    """Return the traffic of an ANN layer per inference, with perfect reuse and with none."""
+    weight_bits, activation_bits, _ = _bits(precision)
+    macs = layer.dense_macs / samples
+    weights = (weight_bits, layer.parameters * weight_bits)
+    inputs = (activation_bits, layer.inputs * activation_bits)
+    passes = layer.passes
+    outputs = (float(layer.neurons * passes), activation_bits, layer.neurons * activation_bits)
+    reused: list[Traffic] = [
+        (min(macs, layer.parameters * passes), *weights),
+        (min(macs, layer.inputs * passes), *inputs),
+        outputs,
+    ]
+    if layer.accesses is not None:
+        outputs = (layer.accesses.outputs / samples, *outputs[1:])
+        reused = [
+            (layer.accesses.weights / samples, *weights),
+            (layer.accesses.inputs / samples, *inputs),
+            outputs,
+        ]
+    fetched: list[Traffic] = [(macs, *weights), (macs, *inputs), outputs]
+    return reused, fetched
 
-    Args:
-        traffic: per kind of data: accesses, bits of one access, bits of all data of that kind.
-    """
+
+def _spiking_traffic(
+    precision: str, layer: LayerWorkload, samples: int, timesteps: int
+) -> tuple[list[Traffic], list[Traffic]]:
+    """Return the traffic of a spiking layer per inference, with perfect reuse and with none."""
+    weight_bits, activation_bits, state_bits = _bits(precision)
+    synops = (layer.effective_acs + (layer.effective_macs or 0)) / samples
+    updates = (layer.updates or 0) / samples
+    weights = (weight_bits, layer.parameters * weight_bits)
+    spiking, graded = layer.inputs - layer.graded_inputs, layer.graded_inputs * timesteps
+    sent_bits = activation_bits if layer.message_bits else 1
+    reused: list[Traffic] = [
+        # A weight that no spike meets is not read.
+        (min(synops, layer.parameters), *weights),
+        (float(spiking * timesteps), 1, spiking * timesteps),
+        (float(graded), activation_bits, graded * activation_bits),
+        (float(layer.neurons * timesteps), sent_bits, layer.neurons * timesteps * sent_bits),
+    ]
+    if layer.accesses is not None:
+        variables = layer.neurons * (1 + layer.state_variables)  # the sum, which is the accumulator
+        reused.append((layer.accesses.states / samples, state_bits, variables * state_bits))
+    fetched: list[Traffic] = [
+        (synops, *weights),
+        (2 * synops, state_bits, layer.neurons * state_bits),
+        (2 * updates * layer.state_variables, state_bits, layer.neurons * state_bits * layer.state_variables),
+        (2 * (layer.spikes + layer.graded_messages) / samples, MESSAGE_BITS, layer.neurons),
+        (layer.graded_messages / samples, activation_bits, layer.neurons * activation_bits),
+        (layer.graded_events / samples, activation_bits, layer.graded_inputs * activation_bits),
+    ]
+    return reused, fetched
+
+
+def _traffic(profile: HardwareProfile, traffic: Iterable[Traffic]) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of accesses, and the numbers used."""
     used: dict[str, None] = {}
     energy = Range(0.0, 0.0, 0.0)
     for accesses, bits, held in traffic:

@@ -275,6 +275,8 @@ class _LoadedGraph:
 
     def _neuron_node(self, name: str) -> _Neuron:
         node, xp = self._wiring.nodes[name], self._library.xp
+        if isinstance(node, nir.Threshold):
+            return self._threshold_node(name)
         shape = _known(self._wiring.in_shapes[name])
 
         def parameter(field: str, otherwise: float = 0.0) -> Any:
@@ -283,26 +285,6 @@ class _LoadedGraph:
 
         spiking = not isinstance(node, READ_OUT)
         message = self._wiring.message(name, self._contract)
-        if isinstance(node, nir.Threshold):
-            comparison = self._wiring.firing(name, self._contract).comparison
-            inclusive, threshold = comparison == "inclusive", parameter("threshold")
-            threshold = compared_with(threshold, abs(threshold), comparison)
-
-            def fire(state: tuple[Any, ...], x: Any) -> Any:
-                z = x >= threshold if inclusive else x > threshold
-                values = graded_values(x, z, message.limit, xp) if message.graded else self._library.cast(z, "float64")
-                return state, values, (x != 0).sum()
-
-            def send(state: tuple[Any, ...], x: Any) -> Any:
-                awake = x != 0
-                for value in state:
-                    awake = awake | (value != 0)
-                sent, state = changes(message, x, threshold, state, xp)
-                return state, sent, awake.sum()
-
-            if message.changes:
-                return _Neuron(lambda x: tuple(xp.zeros_like(x) for _ in message.state), send, spiking, message)
-            return _Neuron(lambda x: (), fire, spiking, message)
 
         def decay(field: str) -> Any:
             return self._library.put(np.broadcast_to(self._contract.decay(numbers(node, field)), shape).copy())
@@ -372,6 +354,31 @@ class _LoadedGraph:
             return (zero, zero + rest, *(other.start(neurons, zero) if other else ()))
 
         return _Neuron(start, step, spiking, message)
+
+    def _threshold_node(self, name: str) -> _Neuron:
+        """Return a Threshold: it sends a spike, its input, or changes of it."""
+        xp, message = self._library.xp, self._wiring.message(name, self._contract)
+        values = numbers(self._wiring.nodes[name], "threshold")
+        shape = _known(self._wiring.in_shapes[name])
+        threshold = self._library.put(np.broadcast_to(values, shape).astype(np.float64))
+        comparison = self._wiring.firing(name, self._contract).comparison
+        threshold = compared_with(threshold, abs(threshold), comparison)
+
+        def fire(state: tuple[Any, ...], x: Any) -> Any:
+            z = x >= threshold if comparison == "inclusive" else x > threshold
+            sent = graded_values(x, z, message.limit, xp) if message.graded else self._library.cast(z, "float64")
+            return state, sent, (x != 0).sum()
+
+        def send(state: tuple[Any, ...], x: Any) -> Any:
+            awake = x != 0
+            for value in state:
+                awake = awake | (value != 0)
+            sent, state = changes(message, x, threshold, state, xp)
+            return state, sent, awake.sum()
+
+        if message.changes:
+            return _Neuron(lambda x: tuple(xp.zeros_like(x) for _ in message.state), send, True, message)
+        return _Neuron(lambda x: (), fire, True, message)
 
     def _shapes(self) -> tuple[dict[str, Shape | None], dict[str, Shape | None]]:
         return self._wiring.in_shapes, self._wiring.out_shapes
