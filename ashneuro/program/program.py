@@ -289,6 +289,11 @@ class Program:
     notes: tuple[str, ...] = field(default=())
     assumptions: Assumptions = ()
 
+    @property
+    def fed_inputs(self) -> tuple[InputPort, ...]:
+        """Input ports that samples feed: all but constant lines."""
+        return tuple(port for port in self.inputs if not port.constant)
+
     def layer(self, name: str) -> Layer:
         """Return the layer called ``name``."""
         return next(layer for layer in self.layers if layer.name == name)

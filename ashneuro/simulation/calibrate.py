@@ -79,7 +79,7 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     checked = check_inputs(program.inputs, program.timesteps, inputs)
     peak = input_peaks(program.inputs, checked)
     require_form(program, peak)  # before limits of these samples stand in for those that a loop states
-    fed = {port.name: checked[port.name] for port in program.inputs if not port.constant}
+    fed = {port.name: checked[port.name] for port in program.fed_inputs}
     few = _samples(program, fed)
     wanted = _rasters(program, few)
     program = _with_limits(program, wanted, "change")
@@ -178,7 +178,7 @@ def _rasters(
     program: Program, inputs: Mapping[str, NDArray[Any]], names: Mapping[str, Any] | None = None
 ) -> dict[str, NDArray[Any]]:
     kept = [layer.name for layer in program.layers if layer.neuron.spiking and (names is None or layer.name in names)]
-    fed = {port.name: inputs[port.name] for port in program.inputs if not port.constant}
+    fed = {port.name: inputs[port.name] for port in program.fed_inputs}
     record = run_program(program, fed, rasters=kept)
     return {name: np.asarray(record.layers[name].raster) for name in kept}
 

@@ -102,7 +102,7 @@ def trace_neurons(
     samples = next(iter(checked.values())).shape[1]
     if not 0 <= sample < samples:
         raise DataError(f"--trace-sample {sample}", f"there are {samples} samples, counted from 0", "--trace-sample 0")
-    one = {port.name: checked[port.name][:, sample : sample + 1] for port in program.inputs if not port.constant}
+    one = {port.name: checked[port.name][:, sample : sample + 1] for port in program.fed_inputs}
     emulated = run_program(program, one, rasters=list(neurons), traces=list(neurons))
     traced = {} if lava is None else lava.trace(program, one, neurons)
     traces = []

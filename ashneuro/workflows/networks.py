@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 from ashneuro.arrays import load_arrays
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
@@ -132,7 +132,7 @@ class Network:
     def input_names(self) -> list[str]:
         """Names of the inputs that take samples, in the order of the graph."""
         if self.graph is None:
-            return [port.name for port in self.program.inputs if not port.constant]
+            return [port.name for port in self.program.fed_inputs]
         return self.wiring.named("input")
 
 
@@ -309,6 +309,13 @@ def require_kind(path: Path, wanted: Kind) -> None:
         raise AshneuroError(
             f"{path} is a {kind}", f"a {wanted} is needed here", "name a folder that `ashneuro train` wrote"
         )
+
+
+def has_bundle(source: object) -> TypeGuard[str | Path | Bundle]:
+    """Return True for a bundle, and for a run: the bundle has the weights that were exported."""
+    if isinstance(source, str | Path):
+        return kind_of(Path(source)) in ("run", "bundle")
+    return isinstance(source, Bundle)
 
 
 def open_bundle(source: str | Path | Bundle) -> Bundle:

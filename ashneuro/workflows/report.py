@@ -306,8 +306,7 @@ def _mean(program: Program, given: Mapping[str, Any], fed: str, is_noise: bool) 
     """Return the inputs of a network as the default sample of an ANN in its place."""
     from ashneuro.simulation.inputs import check_inputs
 
-    ports = [port for port in program.inputs if not port.constant]
-    checked = check_inputs(ports, program.timesteps, given)
+    checked = check_inputs(program.fed_inputs, program.timesteps, given)
     return mean_sample(checked, fed, real=not is_noise)
 
 
@@ -334,8 +333,8 @@ def _words(inputs: object, otherwise: str) -> str:
 def _with_noise(network: Network, noise: Noise) -> tuple[Program | Graph, Mapping[str, NDArray[np.generic]]]:
     """Return a network, lowered once, and noise for its inputs."""
     program = network.program
-    ports = [port for port in program.inputs if not port.constant]
-    return (program if network.is_netx else network.simulable), noise.inputs(ports, program.timesteps)
+    given = noise.inputs(program.fed_inputs, program.timesteps)
+    return (program if network.is_netx else network.simulable), given
 
 
 def _by_step(program: Program, record: SpikeRecord, inputs: Mapping[str, Any]) -> tuple[StepWorkload, ...]:

@@ -22,7 +22,7 @@ from ashneuro.program.placement.placement import CoreLimits, Placement
 from ashneuro.program.program import Program
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.workflows.export import require_stated
-from ashneuro.workflows.networks import Network, Overrides, kind_of, open_network
+from ashneuro.workflows.networks import Network, Overrides, has_bundle, open_network
 from ashneuro.workflows.noise import PROOF_NOISE
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.simulate import with_inputs
@@ -146,7 +146,7 @@ def export_sanafe(
 
     folder = Path(out) if out is not None else _default_folder(source)
     _require_free(folder, PLAN)
-    network = None if _has_samples(source) else open_network(source, contract)
+    network = None if has_bundle(source) else open_network(source, contract)
     opened, open_fields = (source, contract) if network is None else (network, None)
     found = sanafe_network(opened, inputs, samples, open_fields, progress)
     if network is not None and not accept_assumptions:
@@ -216,8 +216,7 @@ def _prepared(program: Program, inputs: Mapping[str, Any], samples: int, where: 
     limits = sanafe_limits()
     findings = sanafe_findings(program, limits)
     require(findings, "SANA-FE cannot compute this network")
-    # Ports with a constant take no samples.
-    few = {port.name: inputs[port.name][:, :samples] for port in program.inputs if not port.constant}
+    few = {port.name: inputs[port.name][:, :samples] for port in program.fed_inputs}
     return SanafeNetwork(program, few, place(program, limits), tuple(findings), where)
 
 
@@ -227,23 +226,17 @@ def _integers(
     """Return an integer program, samples (T, B, *shape), and where these came from."""
     from ashneuro.simulation.run import program_of
 
-    if inputs is None and not _has_samples(source):
+    if inputs is None and not has_bundle(source):
         network = open_network(source, contract)
         constant = not network.is_netx and network.contract.input_coding == "constant-current"
-        ports = [port for port in network.program.inputs if not port.constant]
-        given: Mapping[str, Any] = PROOF_NOISE.inputs(ports, network.program.timesteps, constant=constant)
+        program = network.program
+        given: Mapping[str, Any] = PROOF_NOISE.inputs(program.fed_inputs, program.timesteps, constant=constant)
         progress("choosing integer scales", 0, 0)
-        own = network.program if network.is_netx else network.simulable
+        own = program if network.is_netx else network.simulable
         return program_of(own, given, "integer"), given, "noise: give --inputs for samples like those that will come"
     target, given = with_inputs(source, inputs, contract)
     program = program_of(target, given, "integer")
     return program, given, "the bundle's reference" if inputs is None else "the given inputs"
-
-
-def _has_samples(source: object) -> bool:
-    if isinstance(source, str | Path):
-        return kind_of(Path(source)) in ("run", "bundle")
-    return isinstance(source, Bundle)
 
 
 def _require_free(folder: Path, plan: str) -> None:

@@ -20,7 +20,7 @@ from ashneuro.workflows.networks import (
     Network,
     Overrides,
     contract_options,
-    kind_of,
+    has_bundle,
     named_inputs,
     netx_reading,
     open_bundle,
@@ -155,9 +155,9 @@ def with_inputs(
     if isinstance(source, Program):
         if inputs is None:
             raise _no_inputs("this program")
-        return source, named_inputs(inputs, [port.name for port in source.inputs if not port.constant])
+        return source, named_inputs(inputs, [port.name for port in source.fed_inputs])
     # A run means its bundle: the weights that were exported, not those of later training.
-    if isinstance(source, Bundle) or (isinstance(source, str | Path) and kind_of(Path(source)) in ("run", "bundle")):
+    if has_bundle(source):
         bundle = open_bundle(source)
         _require_same_contract(bundle, source, overrides)
         if inputs is None:

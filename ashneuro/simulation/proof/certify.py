@@ -206,12 +206,9 @@ def _named_inputs(
 ) -> dict[str, NDArray[Any]]:
     """Return the checked inputs by name, without those of constant ports."""
     if wiring is not None and contract is not None:
-        ports, timesteps = graph_ports(wiring, contract), contract.timesteps
-    else:
-        program = programs["integer"]
-        ports, timesteps = list(program.inputs), program.timesteps
-    checked = check_inputs(ports, timesteps, inputs)
-    return {port.name: checked[port.name] for port in ports if not port.constant}
+        return check_inputs(graph_ports(wiring, contract), contract.timesteps, inputs)
+    program = programs["integer"]
+    return check_inputs(program.fed_inputs, program.timesteps, inputs)
 
 
 def _run_here(
