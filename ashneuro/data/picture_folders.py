@@ -11,8 +11,18 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 
 from ashneuro.data.archives import captions_of, read_table
-from ashneuro.data.columns import SUFFIXES, Columns, choose_columns, is_picture, needs_texts, texts_of_value
-from ashneuro.data.readers import PARTS, SAMPLE, Record, make_record, merge, read_csv, read_json, read_jsonl, read_text
+from ashneuro.data.columns import SUFFIXES, Columns, choose_columns, is_picture
+from ashneuro.data.readers import (
+    PARTS,
+    SAMPLE,
+    Record,
+    merge,
+    read_csv,
+    read_json,
+    read_jsonl,
+    read_text,
+    records_of_rows,
+)
 from ashneuro.data.walk import files_below
 from ashneuro.errors import DataError
 from ashneuro.files import is_file
@@ -140,20 +150,9 @@ def _read_parquet(path: Path, columns: Columns) -> tuple[list[Record], list[str]
     few = table.slice(0, SAMPLE).to_pylist()
     chosen = choose_columns(path, table.column_names, few, columns)
     problems: list[str] = []
-    records = []
-    for number, row in enumerate(table.to_pylist()):
-        image = row[chosen.image]
-        values = [row[name] for name in chosen.captions if row[name] is not None]
-        captions = [texts_of_value(value) for value in values]
-        where = f"row {number}"
-        if not isinstance(image, str) or not image.strip():
-            problems.append(f"{where}: needs {chosen.image}: a path")
-        elif not captions or None in captions:
-            problems.append(f"{where} ({image}): {needs_texts(chosen.captions)}")
-        else:
-            texts = [text for given in captions for text in given or ()]
-            other = {name: row[name] for name in ("split", "concept", "style") if name in row}
-            records.append(make_record(where, image.strip(), texts, other, problems))
+    rows = ((f"row {number}", row) for number, row in enumerate(table.to_pylist()))
+    # Not labels: a column of that name holds numbers of classes here.
+    records = records_of_rows(rows, chosen, ("split", "concept", "style"), problems)
     return merge(records, problems), problems
 
 

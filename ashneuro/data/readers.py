@@ -11,7 +11,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ashneuro.data.columns import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     OTHER_NAMES,
+    Chosen,
     Columns,
     choose_columns,
     is_picture,
@@ -349,12 +350,26 @@ def _json_records(
     entries = [(where, _told(entry)) for where, entry in entries]
     few = [entry for _, entry in entries[:SAMPLE]]
     chosen = choose_columns(path, list(dict.fromkeys(name for entry in few for name in entry)), few, columns)
+    records = records_of_rows(entries, chosen, OTHER_NAMES, problems)
+    problems.sort(key=_line)
+    return merge(records, problems)
+
+
+def records_of_rows(
+    rows: Iterable[tuple[str, Mapping[str, Any]]], chosen: Chosen, others: Collection[str], problems: list[str]
+) -> list[Record]:
+    """Return a record per row, each with its place; rows without a picture or a text are problems.
+
+    Args:
+        chosen: keys of the picture and its captions.
+        others: further keys that a record has.
+    """
     records = []
-    for where, entry in entries:
-        image = entry.get(chosen.image)
+    for where, row in rows:
+        image = row.get(chosen.image)
         if isinstance(image, dict):  # {"path": …, "bytes": null}, as datasets writes it
             image = next((image[name] for name in IMAGE_NAMES if name in image), None)
-        values = [entry[name] for name in chosen.captions if entry.get(name) is not None]
+        values = [row[name] for name in chosen.captions if row.get(name) is not None]
         captions = [texts_of_value(value) for value in values]
         if not isinstance(image, str) or not image.strip():
             problems.append(f"{where}: needs {chosen.image}: a path")
@@ -362,10 +377,9 @@ def _json_records(
             problems.append(f"{where} ({image}): {needs_texts(chosen.captions)}")
         else:
             texts = [text for given in captions for text in given or ()]
-            other = {name: entry[name] for name in OTHER_NAMES if name in entry and name not in chosen.captions}
+            other = {name: row[name] for name in others if name in row and name not in chosen.captions}
             records.append(make_record(where, image.strip(), texts, other, problems))
-    problems.sort(key=_line)
-    return merge(records, problems)
+    return records
 
 
 def read_csv(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
