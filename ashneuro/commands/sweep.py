@@ -20,7 +20,7 @@ from ashneuro.sweep_config import load_sweep
 if TYPE_CHECKING:
     from ashneuro.training.loop import Progress
     from ashneuro.training.sweep import Cell
-    from ashneuro.workflows.sweep import SweepResult
+    from ashneuro.workflows.sweep_runs import SweepResult
 
 
 def sweep(

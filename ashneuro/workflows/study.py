@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import AshneuroError, ConfigError, need
 from ashneuro.sweep_config import SweepConfig
+from ashneuro.workflows.sweep_runs import StartRun, SweepResult, Wait, finished_rows, other_seeds, work
 from ashneuro.workflows.sweep_table import write_sweep
 
 if TYPE_CHECKING:
     from ashneuro.cost.profile import HardwareProfile
     from ashneuro.training.sweep import Cell
-    from ashneuro.workflows.sweep import StartRun, SweepResult, Wait
 
 JOURNAL = "study.journal"
 """File of a sweep's folder that holds the study."""
@@ -45,8 +45,6 @@ def search(
     Raises:
         ConfigError: the folder holds a study of other factors, ranges or settings.
     """
-    from ashneuro.workflows.sweep import SweepResult, finished_rows, other_seeds, work
-
     optuna: Any = need("optuna", extra="search", purpose="search = 'optuna' in a sweep")
     claims: Any = need("ashneuro.training.claims", extra="train", purpose="a sweep")
     plan: Any = need("ashneuro.training.sweep", extra="train", purpose="a sweep")

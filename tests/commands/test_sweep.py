@@ -15,6 +15,7 @@ import pytest
 from ashneuro.sweep_config import SweepConfig
 from ashneuro.training.claims import claim
 from ashneuro.workflows import sweep as workflow
+from ashneuro.workflows import sweep_runs
 from tests.commands.conftest import SMALL, Command
 
 
@@ -134,7 +135,7 @@ def test_runs_start_from_runs_of_the_sweep(ashneuro: Command, pairs: Path, tmp_p
 def test_sweep_waits_for_a_start_that_is_trained_elsewhere(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow, "POLL_S", 0.0)
+    monkeypatch.setattr(sweep_runs, "POLL_S", 0.0)
     planned = SweepConfig(
         seeds=(0,),
         design="levels",
@@ -161,12 +162,13 @@ from pathlib import Path
 import torch
 from ashneuro.sweep_config import SweepConfig
 from ashneuro.workflows import sweep as workflow
+from ashneuro.workflows import sweep_runs
 
 folder, settings = Path(sys.argv[1]), tuple(json.loads(sys.argv[2]))
 torch.set_num_threads(1)
 planned = SweepConfig(seeds=(0, 1, 2), design="levels", set=settings, factors={"kind": {"none": ()}})
 context = multiprocessing.get_context("fork")
-together, train = context.Barrier(2), workflow.train
+together, train = context.Barrier(2), sweep_runs.train
 
 def work():
     begun = False
@@ -180,7 +182,7 @@ def work():
             file.write(f"{Path(out).name} {os.getpid()}\\n")
         return train(config, out, **options)
 
-    workflow.train, workflow.POLL_S = recorded, 0.0
+    sweep_runs.train, sweep_runs.POLL_S = recorded, 0.0
     together.wait(20)
     workflow.sweep(planned, folder)
 

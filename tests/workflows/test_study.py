@@ -16,7 +16,7 @@ from ashneuro.errors import AshneuroError, ConfigError
 from ashneuro.sweep_config import SearchRange, SweepConfig, load_sweep
 from ashneuro.training.claims import claim
 from ashneuro.training.sweep import Cell, Row
-from ashneuro.workflows import study, sweep, sweep_table
+from ashneuro.workflows import study, sweep, sweep_runs, sweep_table
 
 optuna = pytest.importorskip("optuna")
 
@@ -54,7 +54,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
         }
         Row(cell.variant, dict(cell.levels), cell.seed, measures, folder).save(folder / "row.json")
 
-    monkeypatch.setattr(sweep, "_train_and_measure", measure)
+    monkeypatch.setattr(sweep_runs, "_train_and_measure", measure)
     return names
 
 
@@ -104,19 +104,19 @@ def test_choices_follow_from_what_was_measured(trained: Trained, no_figure: None
 def test_a_trial_that_a_killed_process_left_is_gone_on_with(
     trained: Trained, no_figure: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole: Callable[..., None] = sweep._train_and_measure
+    whole: Callable[..., None] = sweep_runs._train_and_measure
 
     def stop(cell: Cell, *words: Any) -> None:
         if cell.name == "trial 1, seed 1":
             raise KeyboardInterrupt
         whole(cell, *words)
 
-    monkeypatch.setattr(sweep, "_train_and_measure", stop)
+    monkeypatch.setattr(sweep_runs, "_train_and_measure", stop)
     with pytest.raises(KeyboardInterrupt):
         sweep.sweep(PLANNED, tmp_path)
     left = stored(tmp_path)[1]
     assert left.state == optuna.trial.TrialState.RUNNING
-    monkeypatch.setattr(sweep, "_train_and_measure", whole)
+    monkeypatch.setattr(sweep_runs, "_train_and_measure", whole)
     with claim(tmp_path / "cells" / "trial-1"):  # as long as its process lives, others leave it alone
         result = sweep.sweep(PLANNED, tmp_path, limit=1)
         assert list(result.elsewhere) == ["trial 1"] and "trial 2, seed 0" in trained
@@ -126,14 +126,14 @@ def test_a_trial_that_a_killed_process_left_is_gone_on_with(
 
 
 def test_a_trial_that_fails_stops_no_other(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole: Callable[..., None] = sweep._train_and_measure
+    whole: Callable[..., None] = sweep_runs._train_and_measure
 
     def fail(cell: Cell, *words: Any) -> None:
         if cell.variant == "trial 1":
             raise AshneuroError("training has diverged")
         whole(cell, *words)
 
-    monkeypatch.setattr(sweep, "_train_and_measure", fail)
+    monkeypatch.setattr(sweep_runs, "_train_and_measure", fail)
     result = sweep.sweep(PLANNED, tmp_path)
     assert set(result.failed) == {"trial 1, seed 0", "trial 1, seed 1"} and len(result.summaries) == 2
     assert stored(tmp_path)[1].state == optuna.trial.TrialState.FAIL
