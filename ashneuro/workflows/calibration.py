@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 CALIBRATION_IMAGES = 128
 
 
+def calibration_pictures(run: Run) -> list[Pair]:
+    """Return the first validation images of a run, or training images if there are none."""
+    return (pictures_of_run(run, "validation") or pictures_of_run(run, "train"))[:CALIBRATION_IMAGES]
+
+
 def calibration_currents(run: Run) -> dict[str, NDArray[np.generic]]:
-    """Return the first currents (T, B, *shape) of validation images, or of training images if there
-    are none.
-    """
-    pictures = pictures_of_run(run, "validation") or pictures_of_run(run, "train")
-    return first_currents(run.model, pictures[:CALIBRATION_IMAGES], run.config.data.image_size)
+    """Return the first currents (T, B, *shape) of `calibration_pictures`, by input name."""
+    return first_currents(run.model, calibration_pictures(run), run.config.data.image_size)
 
 
 def first_currents(model: AshNet, pairs: Sequence[Pair], image_size: int) -> dict[str, NDArray[np.generic]]:
@@ -83,14 +85,14 @@ def integer_ann_of(run: Run) -> Run:
     ann = need("ashneuro.model.integer_ann", extra="train", purpose="reading a run")
     images = None
     if run.config.model.abstract.kind == "relu":
-        pictures = pictures_of_run(run, "validation") or pictures_of_run(run, "train")
+        pictures = calibration_pictures(run)
         if not pictures:
             raise DataError(
                 f"{run.path} in integers",
                 "validation images choose the levels of its ReLUs, and these data have a test part alone",
                 "--abstract-on torch, or data with a validation part",
             )
-        images = batches.load_images(pictures[:CALIBRATION_IMAGES], run.config.data.image_size)
+        images = batches.load_images(pictures, run.config.data.image_size)
     return replace(run, model=ann.integer_ann(run.model, images))
 
 

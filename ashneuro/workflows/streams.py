@@ -17,7 +17,7 @@ from ashneuro.exchange import Joules, StreamCoding, StreamEvaluation, StreamRate
 from ashneuro.files import read_json, reason_of, write_text
 from ashneuro.program.program import Program, Synapse
 from ashneuro.training.provenance import record_export
-from ashneuro.workflows.calibration import CALIBRATION_IMAGES
+from ashneuro.workflows.calibration import calibration_pictures
 from ashneuro.workflows.export import Exported, export
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
 from ashneuro.workflows.networks import Network
@@ -554,8 +554,7 @@ def _calibration_currents(run: Run) -> Any:
 
     from ashneuro.data.batches import load_images, normalise
 
-    pictures = pictures_of_run(run, "validation") or pictures_of_run(run, "train")
-    images = normalise(load_images(pictures[:CALIBRATION_IMAGES], run.config.data.image_size))
+    images = normalise(load_images(calibration_pictures(run), run.config.data.image_size))
     if run.model.abstract is None:
         raise ConfigError(
             "model.abstract.kind = 'none'", "there is nothing that could be coded by changes", "train an encoder"
