@@ -37,6 +37,14 @@ class Source:
     load: Callable[[DataConfig], Splits]
 
 
+class NoParts(ConfigError):
+    """A file does not say which part its pairs are of."""
+
+
+class EmptyPart(DataError):
+    """A file says so, and has no pair for training or none for the test."""
+
+
 def load_splits(config: DataConfig) -> Splits:
     """Return the pairs of ``config.source``: a named data set, the path of a caption file, or
     shards that are read as a stream.
@@ -200,7 +208,7 @@ def _split(config: DataConfig, path: Path, records: list[Record], pairs: list[Pa
         )
     unmarked = [f"{record.where} ({record.image}): has no split" for record in records if not record.split]
     if len(unmarked) == len(records):
-        raise ConfigError(
+        raise NoParts(
             "data.split = 'file'",
             f"{path} has no split column, and no folders named after parts",
             "add one (train, validation, test), or set data.split = 'random' or 'auto'",
@@ -210,7 +218,7 @@ def _split(config: DataConfig, path: Path, records: list[Record], pairs: list[Pa
     for record, pair in zip(records, pairs, strict=True):
         parts[record.split].append(pair)
     if empty := [name for name in ("train", "test") if not parts[name]]:
-        raise DataError(
+        raise EmptyPart(
             f"{path}: no pair for {' and '.join(empty)}",
             "no split column says so",
             "mark some, or set data.split = 'random'",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.config import DataConfig, QuestionConfig, RunConfig, Task, trained_tasks
-from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.errors import AshneuroError, DataError
 from ashneuro.files import user_path
 
 if TYPE_CHECKING:
@@ -116,17 +116,11 @@ def run_on(run: Run, place: Place) -> Run:
 
 def _own_parts(data: DataConfig) -> Splits | None:
     """Return the pairs in the parts that their file names; ``None``: it names none, or not all."""
-    from ashneuro.data.sources import load_splits
+    from ashneuro.data.sources import EmptyPart, NoParts, load_splits
 
     try:
         return load_splits(replace(data, split="file"))
-    except ConfigError as error:
-        if error.what != "data.split = 'file'":
-            raise
-        return None
-    except DataError as error:
-        if "no pair for" not in error.what:
-            raise
+    except (EmptyPart, NoParts):
         return None
 
 
