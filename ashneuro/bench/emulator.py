@@ -38,6 +38,7 @@ from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator.arrays import Backend
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Progress
+from ashneuro.simulation.lava.layout import is_lagged
 from ashneuro.simulation.lava.network import REQUEST_STEPS
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.record import SpikeRecord
@@ -338,8 +339,7 @@ def _engines(network: BenchNetwork, worker: Lava | None, reason: str, threads: i
         assert worker is not None
         return _stream(network, worker, lava_samples)
 
-    program = network.program
-    if any(program.lag(layer, connection) for layer, connection in program.connections()):
+    if is_lagged(network.program):
         reason = reason or "recurrence or axonal delays: its samples run side by side, there is no stream to time"
     torch_missing = "" if find_spec("torch") else f"torch is not installed ({install_command('train')})"
     engines = [_Engine(LAVA, None, streamed, reason, is_lava=True)]

@@ -321,7 +321,7 @@ def _recomputed(stream: Stream, *, compares: bool) -> Workload:
     rows = []
     for row, layer in zip(ann_twin(program).layers, program.layers, strict=True):
         mask = _arriving(layer, masks)
-        synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
+        synapses = layer.synapses
         changed = mask
         if compares:
             changed = (stream.sent[layer.name] != 0).reshape(mask.shape) | _spread(first.reshape(-1), mask)

@@ -331,7 +331,7 @@ def ann_twin(
     passes = timesteps if program.streams else 1
     layers = [_host_layer(layer, runs) for layer in host_layers]
     for layer in program.layers:
-        synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
+        synapses = layer.synapses
         effective = None
         if activity is not None:
             pairs = _observed(program, layer, activity)
@@ -386,7 +386,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
                 graded_from_ports += source.events
             graded_inputs += synapse.in_size
             graded_events += source.events
-    synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
+    synapses = layer.synapses
     updates = layer.size * steps
     spiking, message = layer.neuron.spiking, layer.neuron.message
     payload = _payload_bits(layer.neuron, program.precision)

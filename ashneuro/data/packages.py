@@ -111,6 +111,13 @@ def through_npm(source: Package, target: Path, progress: Progress) -> None:
     _run_client("npm", lambda folder: [npm, "pack", f"{source.package}@{source.version}", "--silent"], target)
 
 
+def client_failure(stderr: str, otherwise: str) -> str:
+    """Return the line in which a package manager says why it failed, or ``otherwise``."""
+    lines = stderr.strip().splitlines() or [otherwise]
+    # pip's last line may be advice to upgrade it.
+    return next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1])
+
+
 def _run_client(name: str, command: Callable[[str], list[str]], target: Path) -> None:
     """Run a package manager in an empty folder and move the file that it downloads there to
     ``target``.
@@ -121,9 +128,7 @@ def _run_client(name: str, command: Callable[[str], list[str]], target: Path) ->
         )
         found = list(Path(folder).glob(f"*{target.suffix}"))
         if done.returncode or not found:
-            lines = done.stderr.strip().splitlines() or [f"{name} ended with status {done.returncode}"]
-            # pip's last line may be advice to upgrade it.
-            raise OSError(next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1]))
+            raise OSError(client_failure(done.stderr, f"{name} ended with status {done.returncode}"))
         shutil.move(found[0], target)
 
 

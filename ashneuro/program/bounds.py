@@ -142,7 +142,7 @@ def _layer(program: Program, connection: Connection) -> Layer | None:
 
 def _sent(program: Program, connection: Connection) -> tuple[int, int]:
     """Return the smallest and the largest value that a connection's source sends."""
-    port = next((port for port in program.inputs if port.name == connection.source), None)
+    port = program.port(connection.source)
     if port is None:
         neuron = program.layer(connection.source).neuron
         return -largest_message(neuron) if neuron.message.signed else 0, largest_message(neuron)

@@ -234,6 +234,11 @@ class Layer:
         return math.prod(self.shape)
 
     @property
+    def synapses(self) -> tuple[Synapse, ...]:
+        """Synapses of its connections; an analog input may enter without one."""
+        return tuple(connection.synapse for connection in self.connections if connection.synapse is not None)
+
+    @property
     def complex_input(self) -> bool:
         """True if a connection enters the imaginary part."""
         return any(connection.imaginary for connection in self.connections)
@@ -297,6 +302,10 @@ class Program:
     def layer(self, name: str) -> Layer:
         """Return the layer called ``name``."""
         return next(layer for layer in self.layers if layer.name == name)
+
+    def port(self, name: str) -> InputPort | None:
+        """Return the input port called ``name``; ``None`` where a layer, or nothing, is."""
+        return next((port for port in self.inputs if port.name == name), None)
 
     def connections(self) -> Iterator[tuple[Layer, Connection]]:
         """Iterate over (layer, connection that feeds it)."""

@@ -411,7 +411,7 @@ def _part(layer: Layer, connection: Connection | None, values: Any) -> Any:
 
 def _binary(program: Program, connection: Connection) -> bool:
     """Return True if ``connection`` carries only 0 and 1."""
-    port = next((port for port in program.inputs if port.name == connection.source), None)
+    port = program.port(connection.source)
     return program.layer(connection.source).neuron.binary if port is None else port.coding == "spikes"
 
 

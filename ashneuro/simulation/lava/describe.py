@@ -161,7 +161,7 @@ def _source(program: Program, connection: Connection) -> Header | None:
 
     A connection without a synapse has nothing that could delay it, so its source plays later.
     """
-    port = next((port for port in program.inputs if port.name == connection.source), None)
+    port = program.port(connection.source)
     if port is None:
         return None
     late = connection.delay if connection.synapse is None else 0
@@ -171,10 +171,10 @@ def _source(program: Program, connection: Connection) -> Header | None:
 
 def _largest(program: Program, connection: Connection) -> int:
     """Return the largest magnitude that the connection carries, 0 if it is not known."""
-    for port in program.inputs:
-        if port.name == connection.source:
-            return 1 if port.coding == "spikes" else port.limit
-    return largest_message(program.layer(connection.source).neuron)
+    port = program.port(connection.source)
+    if port is None:
+        return largest_message(program.layer(connection.source).neuron)
+    return 1 if port.coding == "spikes" else port.limit
 
 
 def _describe_layer(program: Program, index: int, width: int, number: type, arrays: Arrays) -> Header:

@@ -19,6 +19,7 @@ from pathlib import Path
 from ashneuro.config import cache_dir
 from ashneuro.errors import LavaError, install_command
 from ashneuro.files import user_path
+from ashneuro.simulation.interpreters import clean_environment
 
 WORKER = Path(__file__).parents[2] / "lava_worker"
 REQUIREMENTS = WORKER / "requirements.txt"
@@ -172,7 +173,7 @@ def _no_python(python: Path | None) -> str:
 
 
 def _versions(interpreter: Path) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    clean = clean_environment()
     command = [str(interpreter), "-c", _VERSIONS]
     # `python -c` looks for modules in the current folder first: a folder named lava there would
     # hide the package.

@@ -21,6 +21,7 @@ from typing import IO, Any
 from ashneuro.config import cache_dir
 from ashneuro.errors import ConfigError, LavaError
 from ashneuro.lava_worker.frames import VERSION, Arrays, FrameError, Header, read_frame, write_frame
+from ashneuro.simulation.interpreters import clean_environment
 from ashneuro.simulation.lava.environment import SETUP, WORKER, find_interpreter
 
 TERMINATE_S, KILL_S = 5.0, 10.0
@@ -87,9 +88,8 @@ class Worker:
         self._command, self._timeout_s = list(command), timeout_s
         self._given_up_s = math.inf  # time.monotonic() after which no reply is expected
         self.log, self._log_file = _open_log()
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         # There is a process per layer already: more threads would compete for the same cores.
-        clean |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        clean = clean_environment() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._temporary = ""  # name of its temporary folder, once it has said so
         try:
             self._process = subprocess.Popen(

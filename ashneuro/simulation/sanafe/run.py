@@ -17,8 +17,9 @@ from ashneuro.program.certificate import LayerComparison
 from ashneuro.program.placement.route import Traffic
 from ashneuro.program.program import Layer, Program
 from ashneuro.simulation.compare import compare_layer
+from ashneuro.simulation.interpreters import clean_environment
 from ashneuro.simulation.record import Activity, SpikeRecord
-from ashneuro.simulation.sanafe.environment import clean_environment, find_environment
+from ashneuro.simulation.sanafe.environment import find_environment
 from ashneuro.simulation.sanafe.netlist import PLAN, RESULT, SCRIPT, STATE_UNIT
 from ashneuro.simulation.units import read_out
 
