@@ -42,7 +42,7 @@ process.stop()
 
 
 def stock(folder, process, tag, currents, parameters):
-    """Return what a process of Lava sends, (T, n).
+    """Return the messages (T, n) of one of Lava's own processes.
 
     Args:
         process: name of its class.
