@@ -84,7 +84,7 @@ def sweep(
     with redirect_stdout(sys.stderr) if json else nullcontext(), ExitStack() as running_workers, ExitStack() as running:
 
         def start_run(cell: Cell, number: int, total: int) -> Callable[[Progress], None]:
-            running.close()
+            running.close()  # takes the bars of the run before from the screen
             terminal.heading(f"{cell.name} ({number} of {total})")
             return running.enter_context(shown_training(cell.config, Path(cell.folder)))
 

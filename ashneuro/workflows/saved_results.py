@@ -73,24 +73,8 @@ class SavedResults:
         from ashneuro.simulation.record import load_counts
 
         path, tasks = run.path, trained_tasks(run.config)
-        not_run: dict[str, str] = {}
-        for task in tasks:
-            for part in ("test", "validation"):
-                file = EvaluationSettings(part=part).file(path, task)
-                if read_or_name({}, file, lambda file: _is_current(file, run), False):
-                    break
-                if file.exists() and not file.is_file():
-                    not_run[f"{task} of {path.name}"] = f"{file} is not a regular file; remove it"
-                    continue
-                try:
-                    progress(f"{path.name} answers questions of {task}, {part} part", 0, 0)
-                    evaluate_task(run, task, part=part)
-                    break
-                except AshneuroError as error:
-                    not_run.setdefault(f"{task} of {path.name}", f"{error.what}: {error.why}")
-            else:
-                continue
-            not_run.pop(f"{task} of {path.name}", None)
+        unanswered = {task: _answer(run, task, progress) for task in tasks}
+        not_run = {f"{task} of {path.name}": why for task, why in unanswered.items() if why}
         found = {task: result_files(path, task) for task in ("retrieval", *tasks)}
         files = {
             task: [file for file in each if read_or_name(not_run, file, load_evaluation, None)]
@@ -179,6 +163,26 @@ class SavedResults:
             return replace(item, label=name) if item.kind == "spiking" or name not in TWINS else item
 
         return replace(self, evaluations=tuple(map(label, self.evaluations)), tasks=tuple(map(label, self.tasks)))
+
+
+def _answer(run: Run, task: Task, progress: Progress) -> str:
+    """Answer the questions of a task unless that was done; return the reason why it cannot be."""
+    reason = ""
+    for part in ("test", "validation"):
+        file = EvaluationSettings(part=part).file(run.path, task)
+        if read_or_name({}, file, lambda file: _is_current(file, run), False):
+            return ""
+        if file.exists() and not file.is_file():
+            reason = f"{file} is not a regular file; remove it"
+            continue
+        try:
+            progress(f"{run.path.name} answers questions of {task}, {part} part", 0, 0)
+            evaluate_task(run, task, part=part)
+            return ""
+        except AshneuroError as error:
+            # Questions of a test part often have no answers; those of the validation part may.
+            reason = reason or f"{error.what}: {error.why}"
+    return reason
 
 
 def read_or_name(lost: dict[str, str], file: Path, read: Callable[[Path], Read], nothing: Read) -> Read:
