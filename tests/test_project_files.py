@@ -62,6 +62,21 @@ def test_named_paths_exist(name: str) -> None:
     assert not [path for path in paths if not (ROOT / path).exists()]
 
 
+def test_dotted_names_in_pages_and_docstrings_exist() -> None:
+    package = ROOT / "ashneuro"
+    name = re.compile(rf"`(ashneuro\.(?:{'|'.join([*ROOMS, *SHARED])})\.[\w.]+)`")
+    absent = []
+    for path in [*package.rglob("*.py"), *ROOT.glob("docs/**/*.md"), ROOT / "CONTRIBUTING.md"]:
+        for found in name.findall(path.read_text(encoding="utf-8")):
+            place, parts = package, found.split(".")[1:]
+            while parts and ((place / parts[0]).is_dir() or (place / f"{parts[0]}.py").is_file()):
+                place /= parts.pop(0)
+            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            if parts and not re.search(rf"\b{parts[0]}\b", file.read_text(encoding="utf-8")):
+                absent.append(f"{path.relative_to(ROOT)}: {found}")
+    assert not absent
+
+
 def test_contributing_lists_all_packages() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     order = re.search(r"```\n(data  .+?)```", text, re.DOTALL)
