@@ -204,8 +204,9 @@ class StageEstimate:
         flops: floating-point operations of a training step, per pair, forward and backward:
             convolutions, matrix products and attention. Elementwise operations (neurons, norms) are
             not counted.
-        seconds: time of a training step on this machine, per pair, with a small batch.
+        seconds: time of a training step on this machine, per pair, of a batch of ``timed`` pairs.
         pairs: pairs processed in the whole stage.
+        timed: pairs in the batch of the step that was timed.
     """
 
     name: str
@@ -216,6 +217,7 @@ class StageEstimate:
     flops: float
     seconds: float
     pairs: int
+    timed: int
 
     @property
     def memory_bytes(self) -> float:

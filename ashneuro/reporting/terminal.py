@@ -478,14 +478,23 @@ def dry_run(found: DryRun, tflops: float) -> None:
     """Print memory and time of a training run, at this machine's pace and at ``tflops``."""
     show(tables.training.dry_run(found))
     parts = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
-    line(f"parameters: {parts}; {found.learning:,} learn")
-    line(f"at the pace of {found.device} with small batches: {_hours(found.seconds_here)} on {found.processes} of them")
+    line(f"parameters: {parts}; {found.learning:,} of them trained")
+    share = f", {found.processes} of them sharing each batch" if found.processes > 1 else ""
+    timed = ", ".join(f"{stage.timed}" for stage in found.stages)
+    line(
+        f"time on {found.device}{share}: {_hours(found.seconds_here)}, from one timed step per stage (pairs: {timed}); "
+        "reading data and evaluation come on top"
+    )
     there = _hours(found.seconds_at(tflops * 1e12))
-    line(f"at {tflops:g} TFLOP/s sustained on each of {found.processes}: {there}, data and neurons not counted")
+    gpus = f"{found.processes} GPUs" if found.processes > 1 else "a GPU"
+    line(
+        f"time on {gpus} at {tflops:g} TFLOP/s sustained: {there}, products alone; neurons, norms, reading data and "
+        "evaluation come on top"
+    )
 
 
 def _hours(seconds: float) -> str:
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.0f} seconds" if seconds >= 1 else "less than a second"

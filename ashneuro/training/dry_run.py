@@ -23,6 +23,10 @@ from ashneuro.training.teacher import Teacher
 PROBES = (2, 4)
 """Batch sizes of the measured steps; memory per pair is the difference."""
 
+TIMED_SECONDS = 0.25
+"""A step is timed with a batch that takes this long, or with a whole batch: in a short step, the
+time between operations outweighs theirs."""
+
 LABELS = {"vqa": 3129, "entailment": 3, "nlvr2": 2}
 """Usual number of answers or labels, by task."""
 
@@ -87,6 +91,9 @@ def _estimate(
         small, large = (
             _probe(learner, _random_batch(stage, config, count, words, learner), settings, teacher) for count in PROBES
         )
+        timed, seconds = _time_step(
+            learner, stage, settings, config, words, max(settings.batch_size // processes, PROBES[0]), teacher
+        )
         sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in learner.parameters()]
     per_epoch = pairs // settings.batch_size * settings.batch_size
     return StageEstimate(
@@ -97,31 +104,58 @@ def _estimate(
         # Of a parameter that learns: the weight, its gradient, two moments.
         fixed_bytes=sum(size * (4 if learns else 1) for size, learns in sizes),
         flops=large.flops / PROBES[1],
-        seconds=large.seconds / PROBES[1],
+        seconds=seconds / timed,
         pairs=per_epoch * settings.epochs,
+        timed=timed,
     )
 
 
 class _Probe(NamedTuple):
     saved_bytes: int
     flops: int
-    seconds: float
 
 
 def _probe(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig, teacher: Teacher | None) -> _Probe:
-    """Return memory kept for the backward pass, operations and time of a training step."""
+    """Return memory kept for the backward pass, and operations of a training step."""
     with FlopCounterMode(display=False) as counter:
         saved = kept_bytes(
             lambda: _step(learner, batch, settings, teacher), apart=(*learner.parameters(), *learner.buffers())
         )
-    # Timed in a second step, warmed up and without the hooks and the counter.
+    learner.zero_grad(set_to_none=True)
+    return _Probe(saved, counter.get_total_flops())
+
+
+def _time_step(
+    learner: Learner,
+    stage: StageConfig,
+    settings: TrainConfig,
+    config: RunConfig,
+    words: int,
+    largest: int,
+    teacher: Teacher | None,
+) -> tuple[int, float]:
+    """Return a batch size and the seconds of a training step with it, the shorter of two.
+
+    The size grows fourfold from the larger of `PROBES` until a step takes `TIMED_SECONDS` or the
+    size is ``largest``.
+    """
+    count = min(PROBES[1], largest)
+    while True:
+        batch = _random_batch(stage, config, count, words, learner)
+        seconds = min(_seconds(learner, batch, settings, teacher) for _ in range(2))
+        if seconds >= TIMED_SECONDS or count >= largest:
+            return count, seconds
+        count = min(4 * count, largest)
+
+
+def _seconds(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig, teacher: Teacher | None) -> float:
     started = time.perf_counter()
     _step(learner, batch, settings, teacher)
     if batch.images.is_cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
     learner.zero_grad(set_to_none=True)
-    return _Probe(saved, counter.get_total_flops(), seconds)
+    return seconds
 
 
 def _step(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig, teacher: Teacher | None) -> None:
