@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
 from ashneuro import __version__
 from ashneuro.cores import share_cores
 from ashneuro.errors import AshneuroError
+
+if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel, InlineText
+    from rich.console import Console, ConsoleOptions
 
 LEARN = Group("Learn", sort_key=1)
 DEPLOY = Group("Deploy", sort_key=2)
@@ -28,7 +34,7 @@ VERBS = (
     (DEPLOY, "check", "Check whether a run or NIR graph runs on a target: every finding at once."),
     (DEPLOY, "export", "Write the deployable bundle, and prove that it computes the same as the network."),
     (DEPLOY, "simulate", "Count spikes in float, in bit-exact integers, or in Lava itself."),
-    (DEPLOY, "verify", "Prove a bundle again, from the bundle alone."),
+    (DEPLOY, "verify", "Verify a bundle from its own files alone."),
     (COST, "report", "Estimate energy and time, and compare them with an ANN that does the same job."),
     (COST, "profiles", "List hardware profiles, with the source of every number."),
     (SETUP, "data", "List, show, check, fetch and build data sets."),
@@ -42,12 +48,52 @@ EXIT_CODES = (
     "4 a fault of ashneuro; 130 interrupted."
 )
 
+
+class _HelpPages:
+    """Help pages of cyclopts, with paragraphs of docstrings wrapped at the terminal's width."""
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        """Print one panel."""
+        from cyclopts.help.formatters import DefaultFormatter
+
+        for entry in panel.entries:
+            _join_lines(entry.description)
+        DefaultFormatter()(console, options, panel)
+
+    def render_usage(self, console: Console, options: ConsoleOptions, usage: object) -> None:
+        """Print the usage line."""
+        from cyclopts.help.formatters import DefaultFormatter
+
+        DefaultFormatter().render_usage(console, options, usage)
+
+    def render_description(self, console: Console, _: ConsoleOptions, description: InlineText) -> None:
+        """Print the description of a command."""
+        _join_lines(description)
+        console.print(description)
+
+
+def _shown_default(value: object) -> str | None:
+    """Return a default as help pages show it; ``None`` if it is ``None``, off or empty."""
+    return None if value in (None, False, "", ()) else str(value)
+
+
+def _join_lines(text: object) -> None:
+    """Join the lines of each paragraph of a help text, in place."""
+    from rich.text import Text
+
+    whole = getattr(text, "primary_renderable", None)
+    if isinstance(whole, Text):
+        whole.plain = re.sub(r"(?<!\n)\n(?!\n)", " ", whole.plain)
+
+
 app = App(
     suppress_keyboard_interrupt=False,  # handled in `main`
     name="ashneuro",
     help="Hybrid ANN–SNN vision–language models: train on GPU, run the spiking part on Lava, know what it costs.",
     version=__version__,
     help_format="plaintext",
+    help_formatter=_HelpPages(),
+    default_parameter=Parameter(show_default=_shown_default),
     help_epilogue=EXIT_CODES,
 )
 app.register_install_completion_command(
@@ -94,7 +140,23 @@ def _print_usage_error(error: CycloptsError) -> object:
 
     from ashneuro.reporting.escape import visible_lines
 
-    return CycloptsPanel(visible_lines(error, ""))
+    text = visible_lines(error, "")
+    return CycloptsPanel(f"{text}\n{remedy}" if (remedy := _usage_remedy(error)) else text)
+
+
+def _usage_remedy(error: CycloptsError) -> str:
+    """Return what to do about an option that a command does not have; empty for other errors.
+
+    ``train --epochs 3`` is meant as a setting: ``--set train.epochs=3``.
+    """
+    if not isinstance(error, UnknownOptionError):
+        return ""
+    from ashneuro.config import setting_names
+
+    option = (error.token.keyword or error.token.value).partition("=")[0].lstrip("-").replace("-", "_")
+    if error.argument_collection.get("--set", default=None) and (settings := setting_names(option)):
+        return "Settings are given with --set: " + ", or ".join(f"--set {name}=…" for name in settings)
+    return f"Options: ashneuro {' '.join(error.command_chain or ())} --help"
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:

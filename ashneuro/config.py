@@ -603,7 +603,15 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     Raises:
         ConfigError: the file cannot be read, or keys are unknown, or values are not valid.
     """
+    if str(path) in sweeps() and not Path(path).exists():
+        raise ConfigError(f"{path} is a sweep, not a preset", "it has factors and seeds", f"ashneuro sweep {path}")
     path = presets().get(str(path), Path(path))
+    if (path / "config.json").exists():
+        raise ConfigError(
+            f"{path} is a run",
+            "a file of settings is expected",
+            f"ashneuro train --resume {path}, or its settings anew: ashneuro train {path}/config.json --out OTHER",
+        )
     values = read_settings(path, presets(), "preset")
     try:
         values = CONFIG.check(values)
@@ -774,6 +782,19 @@ def _override(values: dict[str, Any], text: str) -> None:
     values[leaf] = parsed
 
 
+def setting_names(leaf: str) -> list[str]:
+    """Return the full names of settings: ``train.epochs`` for the leaf ``epochs``."""
+    return list(_named(RunConfig, leaf, ""))
+
+
+def _named(cls: type, leaf: str, prefix: str) -> Iterable[str]:
+    for item in fields(cls):
+        if is_dataclass(item.default_factory):
+            yield from _named(item.default_factory, leaf, f"{prefix}{item.name}.")  # type: ignore[arg-type]
+        elif item.name == leaf:
+            yield f"{prefix}{leaf}"
+
+
 def invalid_values(error: ValidationError) -> list[str]:
     """Return a line per setting that pydantic refused: its name, its value and the reason."""
     return [
@@ -785,8 +806,9 @@ def _unknown_keys(cls: type, values: Mapping[str, Any], prefix: str) -> Iterable
     known = {item.name: item for item in fields(cls)}
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            yield f"{prefix}{key}" + (f" (did you mean {prefix}{near[0]}?)" if near else "")
+            near = [f"{prefix}{name}" for name in difflib.get_close_matches(key, known, n=1)]
+            near = near or ([] if prefix else setting_names(key))
+            yield f"{prefix}{key}" + (f" (did you mean {' or '.join(near)}?)" if near else "")
         elif isinstance(value, Mapping):
             default = known[key].default_factory
             if is_dataclass(default):

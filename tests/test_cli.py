@@ -44,7 +44,7 @@ def test_help_of_every_command(verb: str) -> None:
 
 @pytest.mark.parametrize(
     "verb, promise",
-    [("check", "Exit code 1 when one forbids it"), ("verify", "68 MB, once"), ("sweep", "share one folder")],
+    [("check", "Exit code 1 if a finding forbids it"), ("verify", "68 MB, once"), ("sweep", "share one folder")],
 )
 def test_help_page_has_the_full_docstring(verb: str, promise: str) -> None:
     page, verbs = (
@@ -57,6 +57,34 @@ def test_help_page_has_the_full_docstring(verb: str, promise: str) -> None:
     )
     assert promise in page and "``" not in page
     assert promise not in verbs
+
+
+def test_help_pages_wrap_paragraphs_and_show_only_defaults_that_say_something() -> None:
+    page = subprocess.run(
+        [sys.executable, "-m", "ashneuro", "train", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "400"},
+    ).stdout
+    assert page.startswith("Usage: ashneuro train")
+    assert "small (one GPU, all tasks), base (COCO" in page, "one line, as the width allows"
+    assert "[default: 10000]" in page and "[default: False]" not in page and "[default: None]" not in page
+
+
+@pytest.mark.parametrize(
+    "words, remedy",
+    [
+        (["train", "tiny", "--epochs", "3"], "--set train.epochs=…"),
+        (["train", "tiny", "--weight-decay=1"], "--set train.weight_decay=…"),
+        (["check", "x.nir", "--samples", "3"], "Options: ashneuro check --help"),
+    ],
+)
+def test_unknown_option_names_the_remedy(words: list[str], remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="2"):
+        patch.setattr(sys, "argv", ["ashneuro", *words])
+        cli.main()
+    assert remedy in " ".join(capsys.readouterr().err.split())
 
 
 def test_help_loads_the_command_line_alone() -> None:

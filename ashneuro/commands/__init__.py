@@ -1,1 +1,1 @@
-"""The verbs: each function composes rooms and prints through `report`."""
+"""The verbs: each parses its options, calls one workflow, and prints by `reporting.terminal`."""

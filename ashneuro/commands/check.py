@@ -23,13 +23,13 @@ def check(
     *,
     target: Literal["lava", "nir", "sanafe"] = "lava",
     inputs: Annotated[
-        Path | None, Parameter(help="Inputs (T, B, *shape) as .npy: magnitudes that the integers have to hold.")
+        Path | None, Parameter(help="Inputs (T, B, *shape), .npy: the values that the integers have to hold.")
     ] = None,
     source: Annotated[
         str | None,
         Parameter(
             help="FILE.py:NAME: the torch module that a .nir file was exported from, or a function that makes it."
-            " Runs it on --inputs, and says which contract reproduces its spikes."
+            " It is run on --inputs; the contract that reproduces its spikes is printed."
         ),
     ] = None,
     contract: ContractOptions | None = None,
@@ -37,11 +37,11 @@ def check(
 ) -> int:
     """Check whether a network runs on the target: every finding at once, with its remedy.
 
-    Exit code 1 when one forbids it.
+    Exit code 1 if a finding forbids it.
 
     Args:
         path: a run, a bundle, a .nir file, or a lava-dl .net file.
-        target: what it is to run on.
+        target: where the network is to run.
     """
     from ashneuro.workflows.check import check as run
     from ashneuro.workflows.match import SEARCHED

@@ -94,10 +94,10 @@ def check(
 ) -> int:
     """Count a data set's parts, and list every problem of its files, texts and pictures.
 
-    Counts also what will not be learned: captions that several pictures have, are cut, or have no
-    words; pictures of one colour. Every picture is decoded to its end. Of clips, it measures how
-    much changes from a frame to the next, at several rates. Exit code 1 when there is a problem,
-    other than what --skip-broken leaves out.
+    Also counts what cannot be learned: captions that several pictures share, that are cut, or that
+    have no words; pictures of one colour. Every picture is decoded to its end. For clips, it
+    measures the change from frame to frame at several rates. Exit code 1 if there is a problem that
+    --skip-broken does not leave out.
 
     Args:
         path: file or folder; shards also as 'shard-{000000..000009}.tar'; or a source of clips from

@@ -29,8 +29,8 @@ def demo(
     """The whole job on real data, in minutes: train, evaluate, export, run on Lava, report.
 
     Three hybrids (graded events, IF that resets by subtraction, LIF) beside ANNs and a host alone,
-    all trained for the same number of epochs, those they started from included. Goes on where it
-    was interrupted.
+    all trained for the same number of epochs, those they started from included. An interrupted demo
+    continues where it stopped.
     """
     from ashneuro.workflows.demo import Demo
 

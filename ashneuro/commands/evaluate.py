@@ -37,23 +37,28 @@ def evaluate(
     abstract_on: Annotated[
         Literal["torch", "loihi", "lava"],
         Parameter(
-            help="Simulator of the spikes: the model in torch, the integer emulator, or Lava. "
-            "loihi with an ANN control: the integers that it is priced at."
+            help="What computes the abstract encoder: torch, the integer emulator (loihi), or Lava. An ANN control "
+            "on loihi: the integers that it is priced with."
         ),
     ] = "torch",
-    lava_precision: Annotated[PrecisionWord, Parameter(help="Lava's arithmetic. fixed: integer.")] = "integer",
+    lava_precision: Annotated[
+        PrecisionWord, Parameter(help="Lava's arithmetic; fixed is an older name of integer.")
+    ] = "integer",
     part: Annotated[Literal["train", "validation", "test"], Parameter(help="Part of the data.")] = "test",
     samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
     device: Annotated[str, Parameter(help="Device of the ANN branch and the emulator: cpu, cuda.")] = "cpu",
     where: DataOptions | None = None,
     stream: StreamOptions | None = None,
     frames_per_s: Annotated[
-        str, Parameter(help="Frame rates of a stream, with commas; frames are left out to come near each.")
+        str, Parameter(help="Frame rates of a stream, with commas; each is approached by leaving out frames.")
     ] = "8,4,2",
     lava: LavaOptions | None = None,
     predictions: Annotated[
         Path | None,
-        Parameter(help="Write what it predicts to a file, unscored: .json VQA, .csv NLVR2, .jsonl SNLI-VE, .trec."),
+        Parameter(
+            help="Write predictions to a file, without scores: .json (VQA), .csv (NLVR2), .jsonl (entailment), .trec "
+            "(retrieval)."
+        ),
     ] = None,
     shard: Annotated[
         str | None,
@@ -69,10 +74,11 @@ def evaluate(
 
     The spikes come from torch, the emulator or Lava.
 
-    Data of another name than the run's own are other data: their test part, or all of them where
-    they have no parts. With a task whose questions come from files, --data names a question file,
-    or a folder of them. --predictions needs no answers. Where spikes take long, --shard i/n
-    computes a part of them into RUN/shards, and --merge evaluates with all parts.
+    Where --data has another name than the run's own data, its test part is evaluated, or all of
+    it if it has no parts. For a task whose questions come from files, --data names a question file,
+    or a folder of them. --predictions works without answers. To divide a long simulation, --shard
+    i/n computes the spikes of a part of the pictures into RUN/shards, and --merge evaluates with
+    all parts.
 
     Args:
         run: a folder that `ashneuro train` wrote.

@@ -29,7 +29,7 @@ def export(
         Path | None, Parameter(help="Where it goes. Default: RUN/bundle, or NAME.bundle beside the file.")
     ] = None,
     inputs: Annotated[
-        Path | None, Parameter(help="Inputs (T, B, *shape), .npy or .npz, to calibrate on and to prove with.")
+        Path | None, Parameter(help="Inputs (T, B, *shape), .npy or .npz, for calibration and for the proof.")
     ] = None,
     samples: Annotated[int, Parameter(help="Number of samples in the proof.")] = 16,
     lava: Annotated[bool, Parameter(help="Run Lava for the proof.")] = True,
@@ -38,7 +38,7 @@ def export(
     contract: ContractOptions | None = None,
     accept_assumptions: Annotated[
         bool,
-        Parameter(help="Export although spikes depend on what the file leaves open; the bundle names it.", negative=()),
+        Parameter(help="Accept what the file leaves open and spikes depend on; the bundle lists it.", negative=()),
     ] = False,
     where: DataOptions | None = None,
     skip_broken: SkipBroken = False,
@@ -46,7 +46,7 @@ def export(
 ) -> int:
     """Write the deployable bundle and prove that it computes the same.
 
-    Exit code 1 when the proof fails.
+    Exit code 1 if the proof fails.
 
     Args:
         path: a run, a bundle, a .nir file, or a lava-dl .net file.

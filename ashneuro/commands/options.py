@@ -25,11 +25,11 @@ SkipBroken = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True)
 class DataOptions:
-    """Data of a run where they lie now, or other data for it."""
+    """Where a run's data are now, or other data for it."""
 
     data: Annotated[
         str | None,
-        Parameter(help="The run's data where they lie now, or others: a file, a folder, a data set's name."),
+        Parameter(help="Data: a file, a folder or a data set's name; the run's, moved, or others. Default: the run's."),
     ] = None
     images: Annotated[
         str | None, Parameter(help="Folder of the pictures. Default: the run's, or with --data the file's folder.")
@@ -122,7 +122,7 @@ class LavaWorkers:
         list[str] | None,
         Parameter(
             help="Command that starts a worker, e.g. 'ssh host python3.10 lava_worker/worker.py'; repeatable, "
-            "for workers on several hosts. Default: here.",
+            "for workers on several hosts. Default: this machine's.",
             negative=(),
         ),
     ] = None
@@ -139,16 +139,18 @@ class LavaWorkers:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class StreamOptions:
-    """Pictures that follow one another, coded by changes; see docs/streams.md."""
+    """Clips, coded by the changes from frame to frame; see docs/streams.md."""
 
     stream: Annotated[
         str | None,
-        Parameter(help="Clips: a named source, a folder, an animated picture, or 'own': the run's pictures, drifting."),
+        Parameter(help="Clips: a named source, a folder, an animated picture, or 'own': the run's pictures, moving."),
     ] = None
     stream_bits: Annotated[
         int | None, Parameter(help="Payload bits of a level. Default: those of a quantised ReLU, or of the messages.")
     ] = None
-    stream_threshold: Annotated[float, Parameter(help="Least change that is sent, in levels. 1: every change.")] = 1.0
+    stream_threshold: Annotated[float, Parameter(help="Smallest change that is sent, in levels. 1: every change.")] = (
+        1.0
+    )
 
     def require_unused(self) -> None:
         """Raise `ConfigError` if settings of a stream are given without one."""
@@ -170,7 +172,10 @@ class LavaOptions:
     where: LavaWorkers | None = None
     stock: Annotated[
         int | Literal["all"] | None,
-        Parameter(help="Samples that run through Lava's own synapses; the rest is batched, and compared on these."),
+        Parameter(
+            help="Number of samples, or all, that run through Lava's own synapses; the others run side by side, and "
+            "both ways are compared on these samples."
+        ),
     ] = None
 
     def settings(self) -> LavaSettings:

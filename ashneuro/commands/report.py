@@ -24,7 +24,7 @@ def report(
         Parameter(help="Hardware profiles, by name or .toml; repeatable. Default: loihi1, cmos45, h100.", negative=()),
     ] = None,
     baseline: Annotated[
-        list[Path] | None, Parameter(help="The same as naming further runs; repeatable.", negative=())
+        list[Path] | None, Parameter(help="Another run to compare with, as RUNS are; repeatable.", negative=())
     ] = None,
     inputs: Annotated[
         Path | None, Parameter(help="For a .nir or .net file: (T, B, *shape) as .npy or .npz. Default: noise.")

@@ -20,11 +20,11 @@ def search(
     /,
     *,
     data: Annotated[
-        str | None, Parameter(help="Data whose test pictures are searched: the run's where they lie now, or others.")
+        str | None, Parameter(help="Data whose test pictures are searched: the run's, moved, or others.")
     ] = None,
     images: Annotated[
         Path | None,
-        Parameter(help="Folder of pictures; with --data, of its pictures. Default: the run's own test pictures."),
+        Parameter(help="Folder to search; with --data, where its pictures are. Default: the run's own test pictures."),
     ] = None,
     n: Annotated[int, Parameter(help="Number of matches.")] = 6,
     abstract_on: Annotated[
@@ -62,9 +62,7 @@ def search(
         shown = sum(match.hit for match in found.best)
         terminal.line(f"{found.hits:,} of the pictures have this text as a caption, {shown} of them above")
     if found.unknown_words:
-        terminal.line(
-            f"not in the captions that it learned from, so of no effect: {', '.join(found.unknown_words)}", "yellow"
-        )
+        terminal.line(f"not in the training captions, hence ignored: {', '.join(found.unknown_words)}", "yellow")
     for problem in found.unreadable[:SHOWN]:
         terminal.line(f"left out, {problem}", "yellow")
     terminal.left_out(listed)

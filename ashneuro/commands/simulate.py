@@ -32,7 +32,8 @@ def simulate(
         Literal["torch", "loihi", "lava"], Parameter(help="float64 reference, bit-exact integers, or Lava itself.")
     ] = "torch",
     precision: Annotated[
-        PrecisionWord | None, Parameter(help="Default: float on torch, integer on loihi and lava. fixed: integer.")
+        PrecisionWord | None,
+        Parameter(help="Default: float on torch, integer on loihi and lava; fixed is an older name of integer."),
     ] = None,
     inputs: Annotated[
         Path | None,
@@ -41,14 +42,15 @@ def simulate(
     save: Annotated[Path | None, Parameter(help="Write every node's spikes (T, B, *shape) to this .npz.")] = None,
     trace: Annotated[
         tuple[str, ...],
-        Parameter(help="LAYER:NEURON, flat index: its u and v in the emulator and in Lava, as a picture.", negative=()),
+        Parameter(help="LAYER:NEURON (flat index): draw its u and v in the emulator and in Lava.", negative=()),
     ] = (),
     trace_sample: Annotated[int, Parameter(help="Index of the traced sample, from 0.")] = 0,
     figure: Annotated[Path, Parameter(help="File of the picture: .svg, .png or .pdf.")] = Path("traces.svg"),
     stream: Annotated[
         bool,
         Parameter(
-            help="The steps are frames: work and energy per frame, by changes, afresh, and of ANNs.", negative=()
+            help="Take the steps as frames: work and energy per frame coded by changes, computed afresh, and of ANNs.",
+            negative=(),
         ),
     ] = False,
     device: Annotated[str, Parameter(help="Device of torch and the emulator: cpu, cuda.")] = "cpu",
@@ -84,7 +86,7 @@ def simulate(
         raise ConfigError("--trace with --counts", "a trace keeps single neurons", "run simulate once for each")
     if shard and (trace or stream):
         raise ConfigError(
-            f"--shard with {'--trace' if trace else '--stream'}", "it is about all samples", "leave --shard out"
+            f"--shard with {'--trace' if trace else '--stream'}", "it needs all samples", "leave --shard out"
         )
     if merge:
         _merge(path, merge, counts, json)
@@ -154,7 +156,7 @@ def _merge(path: Path, files: Sequence[Path], counts: Path | None, json: bool) -
 
 
 def _per_frame(path: Path, record: SpikeRecord, inputs: Path | None, overrides: Overrides) -> tuple[StreamCoding, ...]:
-    """Return the work per frame of a run of steps that are frames."""
+    """Return the work per frame of a simulation whose steps are frames."""
     from ashneuro.simulation.run import program_of
     from ashneuro.workflows.simulate import with_inputs
     from ashneuro.workflows.streams import code_stream

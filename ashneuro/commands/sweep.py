@@ -57,19 +57,19 @@ def sweep(
 ) -> int:
     """Vary factors and seeds: ablations, accuracy–energy trade-offs.
 
-    Goes on where it was interrupted.
+    An interrupted sweep continues where it stopped.
 
     On a CPU, --workers 2 trains two runs at once on half of the cores each, which is faster than
-    one on all of them; what they print is in OUT/worker-2.log.
+    one on all of them; the output of the second is in OUT/worker-2.log.
 
     Several of these commands may share one folder, on one machine or on a shared disk: each takes
-    the next run that is free, and waits for one that others start from. Where they share no disk,
-    each takes a --shard into an --out of its own, and --merge brings the runs together. A run that
-    fails is named at the end, and stops no other but those that start from it.
+    the next free run, and waits for a run that the others start from. Without a shared disk, each
+    trains a --shard into an --out of its own, and --merge joins the runs. A run that fails is named
+    at the end, and stops only those that start from it.
 
     Args:
         config: a TOML of factors and seeds, or the name of one that comes with ashneuro: ablation,
-            demo, front.
+            ablation-lif, demo, front, front-long, stua.
     """
     from ashneuro.workflows import sweep as workflow
     from ashneuro.workflows.sweep_table import matches_table, sweep_table
@@ -90,7 +90,7 @@ def sweep(
 
         def wait(run: str, who: str) -> None:
             running.close()
-            terminal.line(f"waiting for {run}, which others start from: it is in the hands of {who}", "yellow")
+            terminal.line(f"waiting for {run}, which others start from: {who} is training it", "yellow")
 
         def run(limit: int | None) -> SweepResult:
             return workflow.sweep(planned, folder, limit=limit, shard=part, merge=merge, start_run=start_run, wait=wait)
@@ -118,7 +118,7 @@ def sweep(
     if matched := matches_table(result.summaries):
         terminal.show(matched)
     for name, who in result.elsewhere.items():
-        terminal.line(f"{name} is in the hands of {who}", "yellow")
+        terminal.line(f"{name} is being trained by {who}", "yellow")
     if result.other_seeds:
         every = " ".join(map(str, (*planned.seeds, *result.other_seeds)))
         terminal.line(f"{folder / 'cells'} holds runs of other seeds too: --seeds {every}", "yellow")

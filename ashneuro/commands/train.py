@@ -44,15 +44,15 @@ def train(
         bool,
         Parameter(
             help="Fine-tune the run CONFIG through Loihi's integer arithmetic: a quarter of its epochs, a tenth of "
-            "its rate.",
+            "its learning rate.",
             negative=(),
         ),
     ] = False,
     resume: Annotated[
         bool,
         Parameter(
-            help="Go on with the interrupted run CONFIG or --out; settings come from the run. With --set "
-            "train.epochs=N, also a finished one, up to N epochs of its last stage.",
+            help="Continue the interrupted run CONFIG or --out, with its own settings. A finished run goes on with "
+            "--set train.epochs=N, up to N epochs of its last stage.",
             negative=(),
         ),
     ] = False,
@@ -60,7 +60,7 @@ def train(
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Short for --set train.device=…")] = None,
     skip_broken: SkipBroken = False,
     dry_run: Annotated[
-        bool, Parameter(help="Train nothing; print the memory and time that it would take.", negative=())
+        bool, Parameter(help="Estimate memory and time from a few steps, without training.", negative=())
     ] = False,
     schema: Annotated[
         bool, Parameter(help="Print the JSON schema of the settings, for an editor.", negative=())
@@ -76,7 +76,8 @@ def train(
 
     Args:
         config: settings: a TOML, a run's config.json, or a preset's name: tiny (the demo's, a CPU),
-            small (one GPU, all tasks), base (COCO, several GPUs).
+            own_pairs (your pictures), pretrained-small (pretrained parts, a CPU), small (one GPU,
+            all tasks), base (COCO, several GPUs).
     """
     if schema:
         from ashneuro.workflows.schema import settings_schema
@@ -103,7 +104,7 @@ def train(
         return
     if json:
         raise ConfigError(
-            "--json without --dry-run", "training prints how far it is", "read metrics.jsonl in the run's folder"
+            "--json without --dry-run", "training prints its progress", "read metrics.jsonl in the run's folder"
         )
     default = config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem
     folder = out or default

@@ -1,4 +1,4 @@
-"""``ashneuro verify``: prove a bundle again, from the bundle alone."""
+"""``ashneuro verify``: a bundle, from its own files alone."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def verify(
     options: LavaOptions | None = None,
     json: AsJson = False,
 ) -> int:
-    """Prove a bundle again, from the bundle alone; or the emulator, against recorded silicon.
+    """Verify a bundle from its own files alone; or the emulator, against recordings of a chip.
 
-    Programs, script and answers are made again from the bundle's network and compared. A bundle
-    that passes is consistent; whether it is the one that was exported, --digest tells. Exit code 1
-    when something differs. --silicon fetches the recordings that the lava-dl 0.6.0
-    wheel carries (PyPI, BSD-3, 68 MB, once) and replays them.
+    Programs, script and reference spikes are computed again from the bundle's network and
+    compared. A bundle that passes is consistent; --digest also tells whether it is the one that was
+    exported. Exit code 1 if something differs. --silicon fetches the recordings in the lava-dl
+    0.6.0 wheel (PyPI, BSD-3, 68 MB, once) and replays them.
 
     Args:
         path: a bundle, or a run that was exported.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 from ashneuro.arrays import load_arrays
+from ashneuro.config import presets
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.files import reason_of
 from ashneuro.program.assumption import Assumptions
@@ -286,9 +287,10 @@ def kind_of(path: Path) -> Kind:
         AshneuroError: it does not exist, or is none of them.
     """
     if not path.exists():
-        raise AshneuroError(
-            f"{path} does not exist", "a run folder, a bundle or a .nir file is expected", "check the path"
-        )
+        why, do = "a run folder, a bundle or a .nir file is expected", "check the path"
+        if str(path) in presets():
+            why, do = "it names settings, not a run", f"ashneuro train {path}, which writes runs/{path}"
+        raise AshneuroError(f"{path} does not exist", why, do)
     if path.is_file():
         return "netx" if is_netx(path) else "nir"
     if is_bundle(path):

@@ -30,7 +30,7 @@ def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: 
     # A run that another process has claimed is left to it.
     with claim(out / "cells" / "no-encoder-0"):
         result = ashneuro("sweep", config, "--out", out, "--seeds", 0)
-        assert result.code == 0 and "no encoder, seed 0 is in the hands of process" in result.out
+        assert result.code == 0 and "no encoder, seed 0 is being trained by process" in result.out
     assert [row["variant"] for row in json.loads((out / "sweep.json").read_text())["runs"]] == ["base", "low-bit"]
     assert "1 runs are still to come" in (out / "sweep.md").read_text()
     before = (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns
