@@ -392,7 +392,7 @@ def incomplete_batch(count: int, what: str, batch_size: int) -> str:
     better = min(range(batch_size, batch_size // 2, -1), key=lambda size: count % size)
     rest = f"{count % better}" if count % better else "none"
     return (
-        f"{left:,} of {count:,} {what} fill no batch of {batch_size} and are left out of an epoch, others in each; "
+        f"each epoch leaves out {left:,} of {count:,} {what}, drawn anew, which do not fill a batch of {batch_size}; "
         f"train.batch_size={better} leaves out {rest}"
     )
 

@@ -70,7 +70,7 @@ def load_splits(config: DataConfig) -> Splits:
     near = difflib.get_close_matches(config.source, SOURCES, n=1)
     raise ConfigError(
         f"data.source = {config.source!r}",
-        f"there are {', '.join(SOURCES)}, and no file or folder of that name"
+        f"it is neither a data set ({', '.join(SOURCES)}) nor a file or folder"
         + (f" (did you mean {near[0]}?)" if near else ""),
         "name a data set, or the path of a caption file or a folder of pictures (ashneuro data formats)",
     )

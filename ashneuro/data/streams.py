@@ -118,7 +118,7 @@ def open_clips(source: str | Path, *, native: float = NATIVE) -> tuple[ClipRecor
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ConfigError(
             f"no clips in {source}",
-            f"there are {', '.join(STREAMS)}, and no file or folder of that name{hint}",
+            f"it is neither a named source ({', '.join(STREAMS)}) nor a file or folder{hint}",
             "name a source, an animated picture, or a folder of frames",
         )
     if is_pack(path):

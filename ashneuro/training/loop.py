@@ -98,7 +98,7 @@ def train(
             ``train.quantise_aware``.
         on_reading: called while pictures are decoded, see `ashneuro.training.data.OnReading`.
         on_note: called with sentences about what will not be learned from the data, and about
-            firing rates that part between training and evaluation.
+            firing rates that differ between training and evaluation.
 
     Raises:
         MissingDependency: the package of a logger is not installed.
@@ -148,6 +148,8 @@ def train(
         if config.train.compile:
             _compile(learner.model)
         epochs = read_rows(state["rows"]) if state else []
+        if len(epochs) == sum(settings.epochs for _, settings in stages(config)):
+            on_note("all epochs of this run are trained; --set train.epochs=N adds epochs to its last stage")
         checkpoints = Checkpoints(out, config, data, learner, processes, epochs)
         with shared_norms(learner, processes):
             validation = _train_stages(config, data, checkpoints, state, integers, on_progress)

@@ -1,4 +1,4 @@
-"""Firing rates in training and in evaluation, and why they part."""
+"""Firing rates in training and in evaluation, and why they differ."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from ashneuro.model.network import AshNet
 
 FACTOR = 2.0
-"""Rates part when one is more than so many times the other,"""
+"""Rates differ when one is more than this many times the other,"""
 
 LEAST = 0.02
-"""and when they differ by at least so many spikes per neuron and timestep."""
+"""and their difference is at least this many spikes per neuron and timestep."""
 
 MOMENTUM = 0.1
 """Share of a batch's statistics in the running ones, per step: PyTorch's default."""
@@ -21,8 +21,8 @@ SETTLED = 50
 """Steps after which running statistics have forgotten 99.5 % of their initial values."""
 
 
-def parted_rates(training: Mapping[str, float], evaluation: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Return the rates (training, evaluation) of the layers where they part, by name.
+def differing_rates(training: Mapping[str, float], evaluation: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Return the rates (training, evaluation) of the layers where they differ, by name.
 
     ::
 
@@ -46,7 +46,7 @@ def norm_steps(model: AshNet) -> int:
 
 
 def rates_note(training: Mapping[str, float], evaluation: Mapping[str, float], steps: int) -> str:
-    """Return a line about firing rates that part, and why; empty if they do not.
+    """Return a line about firing rates that differ, and why; empty if none do.
 
     In training a batch norm uses the statistics of the batch, in evaluation running ones, which
     start at mean 0 and variance 1 and keep ``(1 − MOMENTUM)^steps`` of that.
@@ -56,13 +56,17 @@ def rates_note(training: Mapping[str, float], evaluation: Mapping[str, float], s
         evaluation: firing rates in evaluation, by layer.
         steps: batches that the running statistics have seen.
     """
-    parted = parted_rates(training, evaluation)
-    if not parted:
+    differing = differing_rates(training, evaluation)
+    if not differing:
         return ""
-    name, (before, now) = max(parted.items(), key=lambda item: abs(item[1][0] - item[1][1]))
-    others = f" and {len(parted) - 1} more" if len(parted) > 1 else ""
-    why = f"batch norms settled after {steps:,} steps (docs/learning.md)"
+    name, (before, now) = max(differing.items(), key=lambda item: abs(item[1][0] - item[1][1]))
+    others = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+    why = f"the batch norms have settled ({steps:,} steps): docs/learning.md has the causes"
     if steps < SETTLED:
         left = 100 * (1 - MOMENTUM) ** steps
-        why = f"after {steps} steps batch norms are still {left:.0f} % initial: train for more"
-    return f"firing rates, training / evaluation: {name} {100 * before:.1f} % / {100 * now:.1f} %{others}; {why}"
+        why = (
+            f"{left:.0f} % of the batch norms' running statistics are still their initial values after {steps} steps: "
+            "train for more steps"
+        )
+    rates = f"{name} {100 * before:.1f} % / {100 * now:.1f} %{others}"
+    return f"firing rates differ between training and evaluation: {rates}; {why}"

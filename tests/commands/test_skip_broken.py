@@ -21,7 +21,7 @@ def test_every_verb_leaves_out_broken_pictures(ashneuro: Command, pairs: Path, t
     result = ashneuro("train", "tiny", "--out", run, *settings(source, "train.epochs=1"), "--skip-broken")
     assert result.code == 0, result.err
     assert "3 broken picture(s) or entries are left out. They are listed in" in result.out
-    assert "fill no batch of 8" in result.out
+    assert "do not fill a batch of 8" in result.out
     listed = (run / "left-out.txt").read_text().splitlines()
     assert [line.partition(":")[0] for line in listed] == ["line 2 (1.png)", "line 3 (2.png)", "line 4 (3.png)"]
 

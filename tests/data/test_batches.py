@@ -275,7 +275,7 @@ def test_prefetch_propagates_errors_and_stops() -> None:
 
 def test_pairs_that_fill_no_batch_are_counted() -> None:
     note = incomplete_batch(192, "training pairs", 128)
-    assert note.startswith("64 of 192 training pairs fill no batch of 128")
+    assert note.startswith("each epoch leaves out 64 of 192 training pairs")
     assert "train.batch_size=96 leaves out none" in note
     assert incomplete_batch(256, "training pairs", 128) == ""
     assert incomplete_batch(48, "training pairs", 128) == ""  # no batch at all: an error

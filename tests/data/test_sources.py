@@ -173,7 +173,7 @@ def test_empty_file_is_refused(tmp_path: Path) -> None:
 def test_unknown_names_get_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean emoji"):
         load_splits(config("emojii"))
-    with pytest.raises(ConfigError, match="no file or folder of that name"):
+    with pytest.raises(ConfigError, match="neither a data set \\(emoji, tuxpaint\\) nor a file or folder"):
         load_splits(config(tmp_path / "gone.jsonl"))
     with pytest.raises(DataError, match="an empty folder"):
         load_splits(config(tmp_path))

@@ -206,7 +206,7 @@ def test_numbers_that_cannot_be_used(tmp_path: Path, arguments: dict[str, float]
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no file or folder of that name \(did you mean emoji-streams\?\)"):
+    with pytest.raises(ConfigError, match=r"nor a file or folder \(did you mean emoji-streams\?\)"):
         load_clips("emoji-stream")
     with pytest.raises(DataError, match="neither animated pictures"):
         load_clips(tmp_path)

@@ -66,7 +66,9 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     train(tiny.config(), tmp_path / "run")
     before = files(tmp_path / "run")
     seen: list[Progress] = []
-    train(tiny.config(), tmp_path / "run", resume=True, on_progress=seen.append)
+    notes: list[str] = []
+    train(tiny.config(), tmp_path / "run", resume=True, on_progress=seen.append, on_note=notes.append)
+    assert any("all epochs of this run are trained" in note for note in notes)
     assert not seen and files(tmp_path / "run") == before
 
 
