@@ -173,7 +173,7 @@ def test_certificate_shows_mismatches_and_skipped_comparisons():
     assert cell(summary, "graph, float64 – integer program", "first") == "lif1: sample 1, step 2, neuron 7"
     assert "silicon" in summary.note
     assert cell(layers, "lif2", "graph, float64 – integer program") == "21"
-    assert cell(accuracy, "integer", "R@1") == "0.272"
+    assert cell(accuracy, "integer", "R@1") == "27.2 %"
 
 
 def test_findings_are_sorted_and_passed_ones_counted():
@@ -282,12 +282,12 @@ def test_other_questions_have_another_table():
 def test_estimate_shows_costs_besides_events_and_totals_with_and_without_them():
     cost = estimate(networks.WORK, load_profile("loihi1"), step_time_s=1e-5, x86_cores=1)
     names = [row[0] for row in tables.energy.terms(cost).rows]
-    assert {"besides: x86 clock", "besides: x86 code", "events and besides"} <= set(names)
-    assert names.index("the same, with costs besides: chip") == names.index("events + static: chip") + 1
-    clock = next(row for row in tables.energy.terms(cost).rows if row[0] == "besides: x86 clock")
+    assert {"further: x86 clock", "further: x86 code", "events and further costs"} <= set(names)
+    assert names.index("the same, with further costs: chip") == names.index("events + static: chip") + 1
+    clock = next(row for row in tables.energy.terms(cost).rows if row[0] == "further: x86 clock")
     assert "1 x86 core(s), as stated" in clock[-1] and "fitted on quartz_mnist_18" in clock[-1]
     bare = estimate(networks.WORK, replace(load_profile("loihi1"), x86={}, inference={}), step_time_s=1e-5)
-    assert not any("besides" in row[0] for row in tables.energy.terms(bare).rows)
+    assert not any("further" in row[0] for row in tables.energy.terms(bare).rows)
 
 
 def test_estimate_says_how_far_comparable_networks_were_predicted():

@@ -70,11 +70,11 @@ def _addition_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tupl
     """Yield a row per cost besides events, and their sum with the events."""
     for item in cost.additions:
         fitted = f"; fitted on {', '.join(item.fitted_on)}" if item.fitted_on else ""
-        yield f"besides: {item.name}", "", *joules(item.energy_j, unit), item.formula + fitted
+        yield f"further: {item.name}", "", *joules(item.energy_j, unit), item.formula + fitted
     if cost.additions:
         names = ", ".join(item.name for item in cost.additions)
         how = f"dynamic, with {names}" if cost.running_j else "not estimable without the events"
-        yield "events and besides", "", *joules(cost.running_j, unit), how
+        yield "events and further costs", "", *joules(cost.running_j, unit), how
 
 
 def _total_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tuple[str, ...]]:
@@ -89,7 +89,7 @@ def _total_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tuple[s
         yield f"{what}: {name}", "", *energy, f"power × time. {whole.boundary}"
         if whole.full_j is not None:
             full = joules(whole.full_j, unit)
-            yield f"the same, with costs besides: {name}", "", *full, "without those that the static power includes"
+            yield f"the same, with further costs: {name}", "", *full, "without those that the static power includes"
 
 
 def _time_text(cost: CostEstimate) -> str:
@@ -244,7 +244,7 @@ def break_even(comparison: Comparison) -> Table:
         how="from counted events",
         note=f"{_reasons(comparison)}Rates are spikes, or graded messages, per neuron and step. These, and all that "
         "they cause, scale with the rate; neuron updates, and what the inputs cause, do not."
-        " “none”: these alone cost more than the ANN.",
+        " “no rate”: these alone cost more than the ANN.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.reporting import words
 from ashneuro.reporting.tables import network
-from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number
+from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number, percent
 from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
@@ -158,13 +158,20 @@ def _certified_layers(content: Certificate) -> Iterator[Table]:
 def _certified_accuracy(content: Certificate) -> Iterator[Table]:
     if content.accuracy:
         metrics = list(dict.fromkeys(name for row in content.accuracy.values() for name in row))
-        rows = tuple((name, *(number(row.get(metric)) for metric in metrics)) for name, row in content.accuracy.items())
+        rows = tuple(
+            (name, *(_metric(metric, row.get(metric)) for metric in metrics)) for name, row in content.accuracy.items()
+        )
         yield Table(
             "The task with each computation's spikes",
             ("spikes from", *(f">{metric}" for metric in metrics)),
             rows,
             basis=Basis.MEASURED,
         )
+
+
+def _metric(name: str, value: float | None) -> str:
+    """Return a metric in words; R@1 is a share of the queries."""
+    return percent(value) if name.endswith("R@1") else number(value)
 
 
 def sanafe(layers: Sequence[LayerComparison]) -> Table:
