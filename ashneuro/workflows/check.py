@@ -30,8 +30,7 @@ def check(
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
     contract: Overrides | None = None,
 ) -> Findings:
-    """Return everything there is to say about running a network on a target: errors first, then
-    notes.
+    """Return every finding about running a network on a target: errors first, then notes.
 
     Args:
         source: a run, a bundle, a NIR graph or file, or a lava-dl file.

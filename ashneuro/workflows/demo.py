@@ -86,7 +86,7 @@ class Demo:
         return describe(load_splits(load_config("tiny", list(self.settings)).data))
 
     def train(self, start_run: Callable[[Path, RunConfig], Callable[[Any], None]]) -> None:
-        """Train every run, or go on with it.
+        """Train every run that is not finished.
 
         Args:
             start_run: called with (folder, settings) before each run; returns the callback for its

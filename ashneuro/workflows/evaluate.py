@@ -48,7 +48,7 @@ class EvaluationResult(Generic[Result]):
         file: where it was written.
         record: counts of the simulator; ``None`` for torch.
         seconds: where Lava's time went.
-        notes: what to know about the numbers.
+        notes: remarks on the numbers.
     """
 
     evaluation: Result
@@ -123,7 +123,7 @@ def evaluate(
         run: a folder that `ashneuro train` wrote, or a loaded run.
         abstract_on, precision, part, samples, device, lava: see `EvaluationSettings`.
         skip_broken: leave out pictures that cannot be read; RUN/left-out.txt lists them.
-        data, images: other data than the run's own, or these where they lie now; see
+        data, images: other data than the run's own, or these where they are now; see
             `ashneuro.workflows.places.run_on`.
         merge: take the spikes that `evaluate_shard` computed for all shards.
         progress: called with (phase, images done, images in all).
@@ -246,7 +246,7 @@ def questions_of(
     """Return the answered questions of ``part``; ``samples`` of them, evenly spaced.
 
     Args:
-        place: other questions, or the run's own where they lie now.
+        place: other questions, or the run's own where they are now.
         answered: leave out questions without answers.
 
     Raises:
@@ -338,7 +338,7 @@ def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluat
 
 
 def _notes(evaluation: Evaluation | TaskEvaluation, run: Run) -> tuple[str, ...]:
-    """Return a sentence about firing rates that part from those of training, if they do.
+    """Return a sentence about firing rates that differ from those of training, if any do.
 
     The spikes of other simulators are those of integers, whose rates differ for other reasons.
     """

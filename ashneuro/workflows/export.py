@@ -89,7 +89,7 @@ def export(
             them. Default: the sample of a module, a bundle's reference, a run's validation images,
             or seeded noise.
         samples: number of samples in the proof.
-        lava: settings of Lava; ``None``: the proof does without.
+        lava: settings of Lava; ``None``: the proof runs without Lava.
         contract: fields of `Contract` that win over the source's.
         accept_assumptions: export although spikes depend on what the source leaves open; bundle and
             certificate name the assumptions.
@@ -147,7 +147,7 @@ def _bundle_of(network: Network) -> Path | None:
 
 
 def _kept_inputs(network: Network, timesteps: int | None) -> dict[str, NDArray[Any]] | None:
-    """Return the samples that the bundle of a network carries; ``None``: it has none so long."""
+    """Return the samples that the bundle of a network carries; ``None``: none of that length."""
     folder = _bundle_of(network)
     kept = dict(read_bundle(folder).reference.inputs) if folder is not None else {}
     fit = kept and all(timesteps in (None, len(x)) for x in kept.values())
@@ -163,7 +163,7 @@ def export_nir(
 ) -> Path:
     """Write the NIR graph of a network, with its contract in the metadata; return the file.
 
-    Fields that were assumed stand apart from those that were stated.
+    Assumed fields are kept apart from stated ones.
 
     Raises:
         GraphError: the graph is not valid, or the source is a lava-dl file, which has none. Or its

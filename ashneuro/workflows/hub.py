@@ -46,7 +46,7 @@ def push(run: str | Path | Run, name: str, *, private: bool = True) -> str:
     folder = Path(run) if isinstance(run, str | Path) else run.path
     _require_name(name)
     if kind_of(folder) != "run":
-        raise ConfigError(f"{folder} is not a run", "a run is what is shared", f"ashneuro train tiny --out {folder}")
+        raise ConfigError(f"{folder} is not a run", "only a run can be shared", f"ashneuro train tiny --out {folder}")
     hub = need("huggingface_hub", extra="hub", purpose=PURPOSE)
     try:
         api = hub.HfApi()

@@ -130,7 +130,7 @@ def module_at(place: str) -> nn.Module:
     except AshneuroError:
         raise
     except Exception as error:  # it is the user's code
-        raise ConfigError(f"--source {place}", f"{type(error).__name__}: {error}", "mend the file") from error
+        raise ConfigError(f"--source {place}", f"{type(error).__name__}: {error}", "correct the file") from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
     if not isinstance(module, torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Data of a run where they lie now, and other data for it."""
+"""Data of a run where they are now, and other data for it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HERE = Place()
 
 
 def moved(config: RunConfig, place: Place) -> RunConfig:
-    """Return the settings with the data of the run where they lie now; all else stays.
+    """Return the settings with the data of the run where they are now; all else stays.
 
     Question files of a task that was trained are found by their names: in the folder
     ``place.data``, or it is the one file or folder of that name. Else ``place.data`` are the pairs.
@@ -71,12 +71,12 @@ def _questions_moved(asked: QuestionConfig, place: Place) -> QuestionConfig:
 
 
 def run_at(run: Run, place: Place) -> Run:
-    """Return a run whose pairs are read where they lie now."""
+    """Return a run whose pairs are read where they are now."""
     return replace(run, config=moved(run.config, place)) if place != HERE else run
 
 
 def run_on(run: Run, place: Place) -> Run:
-    """Return a run whose pairs are other data, or its own where they lie now.
+    """Return a run whose pairs are other data, or its own where they are now.
 
     Data of the same name are its own. Other data have the settings of a file without any: the
     format is recognised, and parts are the file's own; a file without parts is a test part.
@@ -202,5 +202,5 @@ def _absent(whose: str | Path, path: str, option: str) -> AshneuroError:
     return DataError(
         f"the data of {whose} are not at {path}",
         f"there is no such file or folder{relative}: they were moved, or the run was trained in another folder",
-        f"{option}, with their place now",
+        f"{option}: where they are now",
     )

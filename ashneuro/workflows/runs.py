@@ -82,8 +82,8 @@ def pairs_of(run: Run, part: Part, samples: int | None = None) -> tuple[tuple[Pa
 def pictures_of_run(run: Run, part: Part) -> list[Pair]:
     """Return pictures of ``part`` like those that the run was trained for.
 
-    They come in turn from its pairs and from each task that brings pictures of its own. A run that
-    never learned from pairs is for its tasks' pictures alone.
+    They come in turn from its pairs and from each task that brings pictures of its own; from the
+    tasks alone where the run was never trained on pairs.
     """
     from ashneuro.data.tasks import pictures_of
 

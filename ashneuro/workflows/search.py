@@ -91,7 +91,7 @@ def search(
     Args:
         run: a folder that `ashneuro train` wrote, or a loaded run.
         query: the text.
-        data: data whose test pictures are searched: the run's own where they lie now, or others.
+        data: data whose test pictures are searched: the run's own where they are now, or others.
         images: folder of pictures; those that cannot be read are left out. With ``data``: the
             folder of its pictures. Default: the run's own test pictures.
         n: number of matches.
@@ -109,7 +109,7 @@ def search(
     from ashneuro.data.tokens import split_words
 
     if n < 1:
-        raise ConfigError(f"--n {n}", "the best are at least one", "--n 6")
+        raise ConfigError(f"--n {n}", "at least one match is shown", "--n 6")
     batches = need("ashneuro.data.batches", extra="train", purpose="searching")
     hybrid = need("ashneuro.workflows.hybrid", extra="train", purpose="searching")
     opened = open_run(run, device, skip_broken=skip_broken)
@@ -126,7 +126,7 @@ def search(
     known = " ".join(word for word in split_words(query) if word not in unknown) if unknown else query.strip()
     if not known or not opened.vocabulary.indices(known):
         raise DataError(
-            f"nothing is known of {query!r}",
+            f"no word of {query!r} is known",
             "none of its words was in the captions that the run learned from",
             "use other words",
         )

@@ -499,9 +499,7 @@ def _clips(run: Run, source: str | Path, samples: int | None, part: Part) -> tup
     clips = load_clips(source, image_size=run.config.data.image_size, limit=samples)
     moving = tuple(clip for clip in clips if len(clip.frames) > 1)
     if not moving:
-        raise DataError(
-            f"no clip of {source} has two frames", "a stream is made of pictures that follow", "other clips"
-        )
+        raise DataError(f"no clip of {source} has two frames", "changes need at least two", "name other clips")
     return moving
 
 
@@ -540,7 +538,7 @@ def _subsampled(clips: Sequence[Clip], rate: float) -> list[Clip]:
 
 
 def _alike(clips: Sequence[Clip]) -> Iterator[list[Clip]]:
-    """Yield clips of one length, so many that they fit together."""
+    """Yield groups of clips of one length, at most `FRAMES` frames each."""
     by_length: dict[int, list[Clip]] = {}
     for clip in clips:
         by_length.setdefault(len(clip.frames), []).append(clip)
@@ -557,7 +555,9 @@ def _calibration_currents(run: Run) -> Any:
     images = normalise(load_images(calibration_pictures(run), run.config.data.image_size))
     if run.model.abstract is None:
         raise ConfigError(
-            "model.abstract.kind = 'none'", "there is nothing that could be coded by changes", "train an encoder"
+            "model.abstract.kind = 'none'",
+            "a run without an abstract encoder has nothing to code by changes",
+            "train an encoder",
         )
     with torch.no_grad():
         return run.model.eval().currents(images.to(run.model.log_scale.device))

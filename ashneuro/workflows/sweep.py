@@ -33,10 +33,10 @@ def sweep(
 ) -> SweepResult:
     """Train and measure every run of a plan that nobody has finished or claimed.
 
-    Several processes may share a folder: each takes the next run that is free; where every run that
-    is left starts from one that another process works at, it waits for that. A run that fails stops
-    no other but those that start from it. Without a folder in common, each trains its own
-    ``shard``, and ``merge`` brings the runs together.
+    Several processes may share a folder: each takes the next free run, and waits where all that are
+    left start from a run that another process is training. A run that fails stops only those that
+    start from it. Without a common folder, each process trains its own ``shard``, and ``merge``
+    joins the runs.
 
     Args:
         planned: factors, seeds, base settings and profile.

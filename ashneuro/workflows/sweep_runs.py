@@ -39,7 +39,7 @@ class SweepResult:
         planned: number of compared runs in the plan.
         rows: one per finished run that is compared, in the order of the plan.
         summaries: one per variant.
-        elsewhere: runs that another process works at, by name, and who that is.
+        elsewhere: runs that another process is training, by name, and which process.
         failed: errors of runs, by name.
         files: table, figure and data of the finished runs.
         other_seeds: seeds of finished runs in the folder that the plan does not name.
@@ -76,8 +76,8 @@ def work(
     """Train ``limit`` runs of ``cells`` at most; return what others work at, and what failed, by
     name. The table of ``every`` run is written after each; the figure is drawn at the end.
 
-    The plan is gone through again until nothing is left: a run that another process had claimed may
-    be free by then, and one that it was to start from finished.
+    The plan is repeated until nothing is left: by then, a run that another process had claimed may
+    be free, and one to start from may be finished.
     """
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     claims = need("ashneuro.training.claims", extra="train", purpose="a sweep")

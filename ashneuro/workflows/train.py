@@ -67,7 +67,7 @@ def describe_neurons(config: RunConfig) -> str:
     without any.
 
     Raises:
-        ConfigError: the kernels that the settings ask for are not to be had here.
+        ConfigError: the kernels that the settings ask for are not available here.
     """
     if config.model.abstract.kind != "spiking":
         return ""
@@ -102,8 +102,8 @@ def resume_config(out: Path | None, settings: Sequence[str]) -> RunConfig:
 
 
 def next_steps(config: RunConfig, folder: Path, unanswered: Collection[str] = ()) -> list[str]:
-    """Return the commands that are of use after training: those of the tasks it learned, and the
-    export of what can be deployed.
+    """Return the commands that follow training: evaluation of each task that was learned, and the
+    export of a spiking encoder.
 
     Args:
         unanswered: tasks whose test questions have no answers: there are predictions, and no score.

@@ -35,7 +35,7 @@ def verify(
         source: a bundle, or a run that was exported.
         digest: SHA-256 that `export` printed for the bundle, as 64 hexadecimal digits. Compared
             before any other file is read.
-        lava: settings of Lava; ``None``: the proof does without.
+        lava: settings of Lava; ``None``: the proof runs without Lava.
         progress: called with (phase, computations done, computations in all).
 
     Raises:

@@ -33,7 +33,7 @@ def workers(count: int, words: Sequence[str], logs: Path, command: Sequence[str]
         ConfigError: ``count`` is not positive.
     """
     if count < 1:
-        raise ConfigError(f"--workers {count}", "at least one process works", "--workers 1")
+        raise ConfigError(f"--workers {count}", "at least one process is needed", "--workers 1")
     if count == 1:
         yield []
         return

@@ -59,7 +59,7 @@ except ash.AshneuroError as error:
 # %% [markdown]
 # ## State it, and prove it
 #
-# The values that the tool which wrote the file computed with.
+# State the values with which the tool that wrote the file computed.
 
 # %%
 network = ash.read(

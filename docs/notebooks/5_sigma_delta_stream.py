@@ -49,9 +49,8 @@ print(f"largest difference from the dense network over {FRAMES} frames: {error:.
 # %% [markdown]
 # ## What it saves
 #
-# The dense network multiplies every frame whole. By changes, a message is multiplied with the
-# weights behind it, and nothing else is: those products are *effective MACs*. Dense, each frame
-# takes all of them.
+# The dense network computes all products for every frame. Coded by changes, only messages are
+# multiplied, each with the weights behind it: these products are *effective MACs*.
 
 # %%
 network = ash.from_torch(stream, x)

@@ -1,4 +1,4 @@
-"""Question files of a run where they lie now."""
+"""Question files of a run where they are now."""
 
 from __future__ import annotations
 
