@@ -44,8 +44,8 @@ class Learnable:
         found = []
         if self.shared:
             found.append(
-                f"{self.shared:,} {of} equal one of another picture: they do not tell these pictures apart; "
-                "they are hits for each other, not negatives"
+                f"{self.shared:,} {of} belong to several pictures: they cannot tell these apart, and count as hits "
+                "of each, never as negatives"
             )
         if self.cut:
             found.append(

@@ -49,8 +49,8 @@ def _shared(evaluations: Iterable[Evaluation]) -> Iterator[str]:
     for pool in pools(evaluations):
         if count := max(item.shared_texts for item in pool):
             yield (
-                f"{number(count)} of {number(pool[0].texts)} texts equal one of another picture; "
-                "an equal text is a hit for each of them."
+                f"{number(count)} of {number(pool[0].texts)} texts belong to several pictures; "
+                "each of these pictures is a hit."
             )
 
 
