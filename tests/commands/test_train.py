@@ -24,7 +24,11 @@ def test_dry_run_estimates_memory_and_time(ashneuro: Command, pairs: Path, tmp_p
         10,
     )
     assert result.code == 0, result.err
-    assert "memory per process" in result.out and "2 GPUs at 10 TFLOP/s sustained" in result.out and "2 of them sharing each batch" in result.out
+    assert (
+        "memory per process" in result.out
+        and "2 GPUs at 10 TFLOP/s sustained" in result.out
+        and "2 of them sharing each batch" in result.out
+    )
     content = json.loads(ashneuro("train", "tiny", *settings(pairs), "--dry-run", "--pairs", 100, "--json").out)
     (stage,) = content["stages"]
     assert (
