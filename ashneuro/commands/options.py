@@ -25,7 +25,7 @@ SkipBroken = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True)
 class DataOptions:
-    """Where a run's data are now, or other data for it."""
+    """Place of a run's data now, or of other data for it."""
 
     data: Annotated[
         str | None,
