@@ -145,7 +145,7 @@ def _print_usage_error(error: CycloptsError) -> object:
 
 
 def _usage_remedy(error: CycloptsError) -> str:
-    """Return what to do about an option that a command does not have; empty for other errors.
+    """Return the remedy of an option that a command does not have; empty for other errors.
 
     ``train --epochs 3`` is meant as a setting: ``--set train.epochs=3``.
     """
