@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,10 @@ MOST = 200_000
 """Groups and arrays that are read, and texts of variable length."""
 HEAP = b"GCOL\x01"
 """Signature and version of a heap of texts of variable length."""
+TEXT = struct.Struct("<IQI")
+"""A text of variable length in an array: its bytes, the address of its heap, its index there."""
+Heaps = Mapping[tuple[int, int], int]
+"""Bytes of each text, by the address of its heap and its index there."""
 KINDS = "biufSO"
 """Kinds of values (`numpy.dtype.kind`): numbers, and texts of fixed and of variable length."""
 
@@ -53,8 +58,8 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     size = require_regular(path)
     with h5py.File(path, "r") as file:
         try:
-            _require_heaps(path, file.id.get_create_plist().get_sizes())
-            require_unpacked(sum(_sizes(file, size)), size)
+            heaps = _heaps(path, file.id.get_create_plist().get_sizes())
+            require_unpacked(sum(_sizes(file, path, heaps)), size)
         except OSError:
             raise
         except DAMAGE as error:
@@ -62,20 +67,24 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         yield file
 
 
-def _require_heaps(path: Path, widths: tuple[int, int]) -> None:
-    """Raise `ValueError` if an object in a heap of texts does not lie in it.
+def _heaps(path: Path, widths: tuple[int, int]) -> Heaps:
+    """Return the texts of variable length in a file.
 
-    HDF5 walks such a heap from object to object by their sizes, and never ends at a size of 0. The
-    layout is that of the HDF5 File Format Specification 3.0, III.E. "Global Heap": a header of 16
-    bytes with the heap's size, then objects, each a header (index 2, references 2, reserved 4, size
-    8 bytes) and data that end at a multiple of 8. The size of object 0, the free space, includes
-    its header.
+    HDF5 walks a heap of texts from object to object by their sizes, and never ends at a size of 0.
+    The layout is that of the HDF5 File Format Specification 3.0, III.E. "Global Heap": a header of
+    16 bytes with the heap's size, then objects, each a header (index 2, references 2, reserved 4,
+    size 8 bytes) and data that end at a multiple of 8. The size of object 0, the free space,
+    includes its header.
 
     Args:
         widths: bytes of an address and of a size in this file.
+
+    Raises:
+        ValueError: an object does not lie in its heap.
     """
     if widths != (8, 8):
         raise ValueError(f"its addresses and sizes have {widths[0]} and {widths[1]} bytes; 8 are read")
+    found: dict[tuple[int, int], int] = {}
     walked = 0
     with path.open("rb") as file:
         for begin, end in _written(file, path.stat().st_size):
@@ -84,21 +93,27 @@ def _require_heaps(path: Path, widths: tuple[int, int]) -> None:
             with mmap.mmap(file.fileno(), end - first, offset=first, access=mmap.ACCESS_READ) as data:
                 start = data.find(HEAP)
                 while start >= 0:
-                    for _ in _objects(data, start, first):
+                    for index, length in _objects(data, start, first):
+                        found[first + start, index] = length
                         walked += 1
                         if walked > MOST:  # heaps may begin in one another
                             raise ValueError(f"its heaps hold more than {MOST:,} texts")
                     start = data.find(HEAP, start + 1)
+    return found
 
 
-def _objects(data: mmap.mmap, start: int, first: int) -> Iterator[int]:
-    """Iterate over the places of the objects of the heap at byte ``start`` of a part of a file,
+def _objects(data: mmap.mmap, start: int, first: int) -> Iterator[tuple[int, int]]:
+    """Iterate over the objects (index, bytes) of the heap at byte ``start`` of a part of a file,
     which begins at byte ``first``.
 
     Raises:
-        ValueError: one does not lie in it.
+        ValueError: one does not lie in it, or the heap not in that part: the file ends, or has a
+            hole, which reads as objects of size 0.
     """
-    end = min(start + int.from_bytes(data[start + 8 : start + 16], "little"), len(data))
+    claimed = int.from_bytes(data[start + 8 : start + 16], "little")
+    end = start + claimed
+    if end > len(data):
+        raise ValueError(f"a heap of texts at byte {first + start:,} claims {claimed:,} bytes, which were not written")
     place = start + 16
     while place + 16 <= end:
         index = int.from_bytes(data[place : place + 2], "little")
@@ -106,7 +121,7 @@ def _objects(data: mmap.mmap, start: int, first: int) -> Iterator[int]:
         step = 16 + -(-length // 8) * 8 if index else length
         if not 16 <= step <= end - place:
             raise ValueError(f"a text at byte {first + place:,} claims {length:,} bytes, which its heap does not have")
-        yield place
+        yield index, length
         place += step
 
 
@@ -127,12 +142,13 @@ def _written(file: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
         begin = end
 
 
-def _sizes(file: Any, size: int) -> Iterator[int]:
+def _sizes(file: Any, path: Path, heaps: Heaps) -> Iterator[int]:
     """Iterate over the bytes of all arrays, in memory.
 
     Raises:
         ValueError: an entry cannot be read.
     """
+    size = path.stat().st_size
     seen: set[int] = set()
     waiting = [(file, "", 0)]
     while waiting:
@@ -153,6 +169,8 @@ def _sizes(file: Any, size: int) -> Iterator[int]:
                 waiting.append((item, full, depth + 1))
             elif isinstance(item, h5py.Dataset):
                 yield _size_of(item, full, size)
+                if item.dtype.kind == "O":
+                    yield _require_texts(item, full, path, heaps)
             else:
                 raise ValueError(f"{full} is neither a group nor an array")
             seen.add(address)
@@ -189,3 +207,31 @@ def _size_of(item: Any, where: str, size: int) -> int:
     if item.id.get_num_chunks() < pieces:
         raise ValueError(f"{where} claims {claimed:,} bytes, and was not written to its end")
     return claimed
+
+
+def _require_texts(item: Any, where: str, path: Path, heaps: Heaps) -> int:
+    """Return the bytes of the texts of variable length of an array.
+
+    HDF5 allocates what each claims before it looks for its heap, up to 4 GiB, and copies what the
+    heap has.
+
+    Raises:
+        ValueError: one is not in a heap of the file, or of another size there.
+    """
+    if item.shape is None or not item.size:
+        return 0
+    place = item.id.get_offset()
+    if place is None:
+        raise ValueError(f"{where} holds texts of variable length, packed or in chunks")
+    with path.open("rb") as file:
+        file.seek(place)
+        stored = file.read(item.size * TEXT.size)
+    if len(stored) < item.size * TEXT.size:
+        raise ValueError(f"{where} claims {item.size:,} texts, which the file does not have")
+    userblock = item.file.userblock_size  # addresses count from its end
+    texts = 0
+    for length, heap, index in TEXT.iter_unpack(stored):
+        if length and heaps.get((heap + userblock, index)) != length:
+            raise ValueError(f"{where} claims a text of {length:,} bytes, which no heap of the file has")
+        texts += length
+    return texts

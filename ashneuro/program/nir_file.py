@@ -155,7 +155,7 @@ def _entries(path: Path) -> Any:
                 raise GraphError(f"{path} is not {wanted}", why, export)
             return nir.serialization.hdf2dict(file["node"])
     except DAMAGE as error:
-        raise GraphError(f"{path} is damaged", f"HDF5 says: {error}", "export or copy the file again") from error
+        raise GraphError(f"{path} is damaged", str(error), "export or copy the file again") from error
 
 
 def _no_type(entry: Any, label: str) -> _Problem:

@@ -33,6 +33,11 @@ _NEEDED: Mapping[str, type] = {
 }
 _OPTIONAL: Mapping[str, type] = {"average": dict, "average_steps": int, "data": str, "teacher": str}
 
+_DEEPEST = 16
+"""Levels of containers in the state of an optimiser; torch's have four."""
+_MOST = 1_000_000
+"""Entries of them."""
+
 
 def read_state(path: Path, config: RunConfig) -> dict[str, Any]:
     """Return the content of a ``trainer.pt`` that training with ``config`` can go on from.
@@ -129,10 +134,23 @@ def _place(state: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
         yield f"it is at batch {batch} of stage {stage}, after {done} epochs of {epochs}"
 
 
-def _finite(value: Any) -> bool:
-    """Return True if all tensors in nested values are finite."""
-    if isinstance(value, Tensor):
-        return not value.is_floating_point() or bool(value.isfinite().all())
-    if isinstance(value, dict):
-        return all(map(_finite, value.values()))
-    return all(map(_finite, value)) if isinstance(value, list | tuple) else True
+def _finite(nested: Any) -> bool:
+    """Return True if all tensors in nested values are finite.
+
+    Raises:
+        ValueError: containers are nested deeper than an optimiser's, as those that hold themselves,
+            or one is shared so often that to walk them does not end.
+    """
+    waiting = [(nested, 0)]
+    entries = 0
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.is_floating_point() and not value.isfinite().all():
+                return False
+        elif isinstance(value, dict | list | tuple):
+            entries += len(value)
+            if depth == _DEEPEST or entries > _MOST:
+                raise ValueError("its optimiser is nested too deep, or holds itself")
+            waiting += ((each, depth + 1) for each in (value.values() if isinstance(value, dict) else value))
+    return True

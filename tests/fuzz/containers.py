@@ -183,6 +183,22 @@ def _heap(length: int) -> Callable[[Path, random.Random], None]:
     return change
 
 
+def _claimed_text(length: int) -> Callable[[Path, random.Random], None]:
+    """Return the damage of an array's text of variable length, which claims ``length`` bytes."""
+
+    def change(path: Path, _: random.Random) -> None:
+        text = b"of variable length"
+        with h5py.File(path, "r+") as file:
+            file["text"] = text.decode()
+        data = bytearray(path.read_bytes())
+        heap = data.rindex(b"GCOL", 0, data.rindex(text))
+        place = data.index(struct.pack("<IQ", len(text), heap))
+        data[place : place + 4] = length.to_bytes(4, "little")
+        path.write_bytes(data)
+
+    return change
+
+
 def hdf5_file(rounds: int) -> Iterator[Mutation]:
     """Iterate over damage to a NIR file or a network of lava-dl."""
     yield _put("external storage", "refuse", _external)
@@ -224,6 +240,8 @@ def hdf5_file(rounds: int) -> Iterator[Mutation]:
         yield _hdf5("sizes of 10⁹", "any", _sizes)
     yield from binary(rounds)
     yield Mutation("a file of 1 TiB behind its end", "any", _sparse)
+    for length in (1, 10**6, 2**32 - 1):
+        yield Mutation(f"a text that claims {length:,} bytes", "refuse", _claimed_text(length))
 
 
 # Weights
@@ -305,6 +323,18 @@ def _state(name: str, must: Must, change: Callable[[dict[str, Any], random.Rando
     return Mutation(name, must, apply)
 
 
+def _in_itself(state: dict[str, Any], rng: random.Random) -> None:
+    state["optimiser"]["state"] = state["optimiser"]
+
+
+def _doubled(state: dict[str, Any], rng: random.Random) -> None:
+    """Write a list of a list of …, each of which is held twice."""
+    held: list[Any] = [1.0]
+    for _ in range(100):
+        held = [held, held]
+    state["optimiser"]["state"] = held
+
+
 def _fill_state(value: float) -> Callable[[dict[str, Any], random.Random], None]:
     def change(state: dict[str, Any], rng: random.Random) -> None:
         _fill(value, False)(state["model"], rng)
@@ -357,6 +387,8 @@ def trainer_file(rounds: int) -> Iterator[Mutation]:
         yield _state("a weight of another shape", "refuse", lambda state, rng: _reshape(state["model"], rng))
         yield _state("a sum of another type", "any", lambda state, rng: state.update(sums={"loss": "x"}))
     yield from binary(rounds)
+    yield _state("an optimiser that holds itself", "refuse", _in_itself)
+    yield _state("2¹⁰⁰ entries in an optimiser", "refuse", _doubled)
 
 
 def _Null() -> Any:
