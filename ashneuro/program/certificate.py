@@ -32,6 +32,17 @@ class Computation(StrEnum):
     RECORDED = "reference.npz"
 
 
+PAIRS = (
+    (Computation.GRAPH, Computation.FLOAT, True),
+    (Computation.GRAPH, Computation.LAVA_FLOAT, True),
+    (Computation.INTEGER, Computation.LAVA_INTEGER, True),
+    (Computation.FLOAT, Computation.FLOAT32, False),
+    (Computation.GRAPH, Computation.INTEGER, False),
+)
+"""Pairs of which a certificate states a comparison, and whether they have to be equal. A network of
+integers only has the pair of the integer program with Lava alone."""
+
+
 @dataclass(frozen=True)
 class LayerComparison:
     """One layer in two computations.
@@ -231,7 +242,7 @@ class Certificate(Shown):
         for process in dict.fromkeys(self.own_processes.values()):
             layers = ", ".join(name for name, own in self.own_processes.items() if own == process)
             skipped.append(
-                f"Lava's own neurons for {layers}: {OWN_PROCESSES[process]};"
+                f"Lava's own neurons for {layers}: {OWN_PROCESSES.get(process, 'this version does not know why')};"
                 f" they ran in ashneuro's process {process}, with Lava's arithmetic of u and v"
             )
         if self.source is None and any(c.left == Computation.GRAPH for c in self.comparisons):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import LavaError
 from ashneuro.program.bundle import CERTIFICATE, Bundle, Reference
-from ashneuro.program.certificate import Certificate, Check, Comparison, Computation, LayerComparison
+from ashneuro.program.certificate import PAIRS, Certificate, Check, Comparison, Computation, LayerComparison
 from ashneuro.program.program import Precision, Program
 from ashneuro.program.wiring import Wiring, wire
 from ashneuro.simulation.compare import compare_layer, compare_records
@@ -27,18 +27,9 @@ from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
 from ashneuro.simulation.lava.describe import own_process
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.lava.stock import PROOF_STOCK
-from ashneuro.simulation.proof.consistency import check_bundle
+from ashneuro.simulation.proof.consistency import certificate_problems, check_bundle
 from ashneuro.simulation.record import SpikeRecord
 from ashneuro.spiking.contract import Contract
-
-# Pairs that are compared, and whether the certificate requires them to be equal.
-PAIRS = (
-    (Computation.GRAPH, Computation.FLOAT, True),
-    (Computation.GRAPH, Computation.LAVA_FLOAT, True),
-    (Computation.INTEGER, Computation.LAVA_INTEGER, True),
-    (Computation.FLOAT, Computation.FLOAT32, False),
-    (Computation.GRAPH, Computation.INTEGER, False),
-)
 
 Run = tuple[Computation, SpikeRecord]
 
@@ -177,14 +168,7 @@ def _recorded_certificate(bundle: Bundle, now: Certificate) -> Iterator[Check]:
         if sorted(map(_counts, pair.layers)) != sorted(map(_counts, again.layers)):
             wrong.append(f"{pair.left} – {pair.right}")
     what = f"{CERTIFICATE} – the comparisons made again"
-    stated = {(pair.left, pair.right) for pair in recorded.required}
-    wrong += [
-        f"{pair.left} – {pair.right} is absent"
-        for pair in now.required
-        if pair.left is not Computation.RECORDED and (pair.left, pair.right) not in stated
-    ]
-    if (recorded.samples, recorded.timesteps) != (now.samples, now.timesteps):
-        wrong.append("the number of samples or steps")
+    wrong += certificate_problems(bundle, recorded)
     if wrong:
         yield Check(what, "different", compared, len(wrong), "; ".join(wrong), "export the network again")
     else:

@@ -27,7 +27,7 @@ from ashneuro.program.bundle import (
     Bundle,
     records_assumptions,
 )
-from ashneuro.program.certificate import Check, Computation
+from ashneuro.program.certificate import PAIRS, Certificate, Check, Computation
 from ashneuro.program.lower import lower
 from ashneuro.program.netx.read import read_netx, reading_of
 from ashneuro.program.program import Program
@@ -166,33 +166,68 @@ def _answers(bundle: Bundle) -> Check:
 
 
 def check_certificate(bundle: Bundle) -> tuple[Check, ...]:
-    """Return the counts of a bundle's certificate that follow from its recorded answers, compared.
+    """Return the comparison of a bundle's certificate with the rest of the bundle.
 
-    Those are the spikes of the graph and of the integer program, and where they differ. Nothing is
-    simulated.
+    Those are the comparisons and assumptions that it lists, the spikes of the graph and of the
+    integer program, and where these two differ. Nothing is simulated.
     """
     certificate, reference = bundle.certificate, bundle.reference
     if certificate is None:
         return ()
     what = f"{CERTIFICATE} – the answers in {REFERENCE}"
-    sizes = {np.shape(values)[:2] for values in reference.inputs.values()}
-    wrong = [] if sizes == {(certificate.timesteps, certificate.samples)} else ["the number of samples or steps"]
-    compared = 0
+    answers = {Computation.GRAPH: reference.spikes, Computation.INTEGER: reference.integer}
+    wrong, compared = certificate_problems(bundle, certificate), 0
     for pair in certificate.comparisons:
-        if (pair.left, pair.right) != (Computation.GRAPH, Computation.INTEGER):
-            continue
         for layer in pair.layers:
-            one, other = reference.spikes.get(layer.layer), reference.integer.get(layer.layer)
-            if one is None or other is None or {one.dtype, other.dtype} != {np.dtype(np.uint8)}:
+            one = answers.get(pair.left, {}).get(layer.layer)
+            if one is None or one.dtype != np.uint8:
                 continue  # values of read-outs are compared up to rounding, by `verify`
             compared += 1
-            differ = int(np.count_nonzero(one != other)) if one.shape == other.shape else None
-            found = (one.size, int(np.count_nonzero(one)), differ)
-            if found != (layer.compared, layer.spikes, layer.mismatches):
-                wrong.append(layer.layer)
+            differ = layer.mismatches
+            if pair.right is Computation.INTEGER:
+                other = reference.integer.get(layer.layer)
+                if other is None or other.dtype != np.uint8:
+                    continue
+                differ = int(np.count_nonzero(one != other)) if one.shape == other.shape else -1
+            if (int(np.count_nonzero(one)), differ) != (layer.spikes, layer.mismatches):
+                wrong.append(f"{layer.layer} in {pair.left} – {pair.right}")
     if wrong:
         return (Check(what, "different", compared, len(wrong), ", ".join(wrong), _again(bundle)),)
     return (Check(what, "consistent", compared, 0, "spikes and differences of every layer"),)
+
+
+def certificate_problems(bundle: Bundle, certificate: Certificate) -> list[str]:
+    """Return the differences between a certificate of ``bundle`` and its programs and samples.
+
+    Without this, a certificate without comparisons would have passed, and one without assumptions
+    would hold for every network.
+    """
+    problems = []
+    sizes = {np.shape(values)[:2] for values in bundle.reference.inputs.values()}
+    if sizes != {(certificate.timesteps, certificate.samples)}:
+        problems.append("the number of samples or steps")
+    if certificate.assumptions != (bundle.float_program or bundle.preferred_program).assumptions:
+        problems.append("the assumptions")
+    wanted = {
+        (left, right): required
+        for left, right, required in PAIRS
+        if bundle.wiring is not None or left is Computation.INTEGER
+    }
+    stated = [(pair.left, pair.right) for pair in certificate.comparisons]
+    problems += [f"{left} – {right} is absent" for left, right in wanted if (left, right) not in stated]
+    for pair in certificate.comparisons:
+        name = f"{pair.left} – {pair.right}"
+        if stated.count((pair.left, pair.right)) > 1 or wanted.get((pair.left, pair.right)) is not pair.required:
+            problems.append(f"{name} is listed twice, or as another kind of comparison")
+        program = bundle.integer_program if Computation.INTEGER in (pair.left, pair.right) else bundle.float_program
+        steps = certificate.timesteps * certificate.samples
+        sound = [] if program is None or pair.reason else [(layer.name, steps * layer.size) for layer in program.layers]
+        # Earlier versions listed layers in another order.
+        if sorted((layer.layer, layer.compared) for layer in pair.layers) != sorted(sound):
+            problems.append(f"the layers of {name}")
+        elif program is None and not pair.reason:
+            problems.append(f"{name} was not run, and it does not say why")
+    return problems
 
 
 def _script(bundle: Bundle) -> Iterator[Check]:

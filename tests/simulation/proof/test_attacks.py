@@ -225,6 +225,30 @@ def claims_verified(folder: Path, other: Path) -> None:
     rewrite_json(folder / CERTIFICATE, change)
 
 
+def edit_certificate(change: Callable[[dict], object]) -> Attack:
+    return lambda folder, other: rewrite_json(folder / CERTIFICATE, change)
+
+
+def each_comparison(**values: object) -> Attack:
+    return edit_certificate(lambda content: [pair.update(values) for pair in content["comparisons"]])
+
+
+def each_layer(**values: object) -> Attack:
+    def change(content: dict) -> None:
+        for pair in content["comparisons"]:
+            for layer in pair["layers"]:
+                layer.update(values)
+
+    return edit_certificate(change)
+
+
+def lava_claimed(content: dict) -> None:
+    """State for Lava, which did not run, what was found for the programs."""
+    for pair in content["comparisons"]:
+        if pair["right"].startswith("Lava"):
+            pair.update(reason="", layers=content["comparisons"][0]["layers"][:1])
+
+
 def other_contract(folder: Path, other: Path) -> None:
     def change(values: dict) -> None:
         for part in values["contract"].values():
@@ -256,6 +280,13 @@ DIFFERENT: dict[str, tuple[Attack, str]] = {
     "network of another bundle": (foreign(NETWORK), "float program – network.nir"),
     "one byte of the script": (one_byte, "run_lava.py"),
     "script taken off the list": (unlisted_script, "files beside"),
+    "certificate without comparisons": (edit_certificate(lambda v: v.update(comparisons=[])), "certificate.json"),
+    "certificate that requires nothing": (each_comparison(required=False), "certificate.json"),
+    "certificate of comparisons that were not run": (each_comparison(reason=""), "certificate.json"),
+    "certificate of runs of Lava that were not": (edit_certificate(lava_claimed), "certificate.json"),
+    "certificate without its assumptions": (edit_certificate(lambda v: v.update(assumptions=None)), "certificate.json"),
+    "certificate of other layers": (each_layer(layer="another"), "certificate.json"),
+    "certificate of more values": (each_layer(compared=10**12), "certificate.json"),
     "a module on the list": (listed_module, "files beside"),
     "a module in a folder": (module_in_folder, "files beside"),
     "a module without a script": (without_script, "files beside"),
@@ -270,6 +301,7 @@ SAID: dict[str, tuple[Attack, str]] = {
 HARMLESS: dict[str, Attack] = {
     "certificate dropped": drop_certificate,
     "certificate that claims more": claims_verified,
+    "certificate of an unknown process": edit_certificate(lambda v: v.update(own_processes={"lif2": "Unheard"})),
     "a file twice on the list": same_key_twice,
 }
 
