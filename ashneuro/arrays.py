@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import tokenize
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ashneuro.files import require_regular
+from ashneuro.files import make_room, replace_file, require_regular
 from ashneuro.zips import DAMAGE, require_members
 
 NUMBERS = "biuf"
@@ -80,6 +81,43 @@ def load_npz(path: str | Path, kinds: str = NUMBERS) -> dict[str, NDArray[Any]]:
         raise ValueError(f"it is not a sound .npz ({_first_line(error)})") from error
 
 
+def kept_array(
+    path: Path, shape: tuple[int, ...], dtype: type[np.generic], fill: Callable[[NDArray[Any]], object]
+) -> NDArray[Any]:
+    """Return an array that is kept in a ``.npy`` of the cache folder, mapped copy-on-write.
+
+    A file that is missing, cut off, of another shape or no file is made again.
+
+    Args:
+        fill: writes the values into an array of zeros.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def write(file: Path) -> None:
+        mapped = npy.open_memmap(file, "w+", np.dtype(dtype), shape)
+        fill(mapped)
+        mapped.flush()
+
+    if not _holds(path, shape, np.dtype(dtype)):
+        make_room(path)
+        replace_file(path, write)
+    # torch requires writable memory.
+    return npy.open_memmap(path, "c")
+
+
+def _holds(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Return True for a ``.npy`` of this shape and type that is as long as it says."""
+    try:
+        size = require_regular(path)
+        with path.open("rb") as file:
+            found = _header(file, size, dtype.kind, "it")
+            return found == (shape, False, dtype) and size == file.tell() + math.prod(shape) * dtype.itemsize
+    except (OSError, ValueError, *_DAMAGE):
+        return False
+
+
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, kinds: str) -> NDArray[Any]:
     with archive.open(info) as file:
         array = _read(file, info.file_size, kinds, info.filename)
@@ -90,6 +128,17 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, kinds: str) -> NDAr
 
 def _read(file: IO[bytes], size: int, kinds: str, name: str) -> NDArray[Any]:
     """Return the array in an open file of ``size`` bytes."""
+    shape, fortran, dtype = _header(file, size, kinds, name)
+    claimed = math.prod(shape) * dtype.itemsize
+    data = file.read(claimed)
+    if len(data) < claimed:
+        raise ValueError(f"{name} ends {claimed - len(data):,} bytes early")
+    # The bytes belong to the array alone: numpy may write to it.
+    return np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _header(file: IO[bytes], size: int, kinds: str, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, Fortran order and type of an array that an open file has room for."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"{name} has the version {version} of numpy's format")
@@ -102,11 +151,7 @@ def _read(file: IO[bytes], size: int, kinds: str, name: str) -> NDArray[Any]:
     claimed, left = math.prod(shape) * dtype.itemsize, size - file.tell()
     if claimed > left:
         raise ValueError(f"{name} claims {claimed:,} bytes for its shape {shape}, and has {left:,}")
-    data = file.read(claimed)
-    if len(data) < claimed:
-        raise ValueError(f"{name} ends {claimed - len(data):,} bytes early")
-    # The bytes belong to the array alone: numpy may write to it.
-    return np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if fortran else "C")
+    return shape, fortran, dtype
 
 
 def _first_line(error: Exception) -> str:

@@ -115,6 +115,51 @@ def replace_files(folder: Path, write: Callable[[Path], Written], last: str = ""
                 folder.rmdir()
 
 
+def copy_folder(source: Path, target: Path, leave_out: Callable[[str], bool]) -> None:
+    """Copy the files of a folder, and of folders in it, into another one, which may exist.
+
+    Args:
+        leave_out: True for names that are not copied.
+
+    Raises:
+        OSError: see `require_own`, or something cannot be written.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if leave_out(path.name):
+            continue
+        require_own(path, source)
+        if path.is_dir():
+            copy_folder(path, target / path.name, leave_out)
+        else:
+            shutil.copy2(path, target / path.name)
+
+
+def require_own(path: Path, folder: Path) -> None:
+    """Raise `OSError` unless ``path`` is a regular file of ``folder``, or a folder that is no link.
+
+    A link may lead to a file that whoever made the folder has no right to, or to a device.
+    """
+    if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(folder.resolve())):
+        raise OSError(errno.EINVAL, "it is a link out of its folder", str(path))
+    if not path.is_dir():
+        require_regular(path)
+
+
+def make_room(path: Path) -> None:
+    """Make the folder of a file that can be made again, and take away what stands in the file's
+    place: a folder, a pipe, a device.
+
+    Raises:
+        OSError: the folder cannot be made, or what stands there is a folder that holds something.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    elif path.is_symlink() or (path.exists() and not path.is_file()):
+        path.unlink()
+
+
 def require_regular(path: str | Path, limit: int | None = None) -> int:
     """Return the size of a regular file in bytes; links are followed.
 
@@ -300,6 +345,13 @@ def write_text(path: Path, text: str) -> None:
     """
     content = text.encode("utf-8", errors="backslashreplace")
     replace_file(path, lambda file: file.write_bytes(content))
+
+
+def named(path: Path) -> Path:
+    """Return a path that ends in a name, which ``.``, ``..`` and an empty one do not."""
+    if path.name in ("", ".."):
+        path = Path(os.path.abspath(path))
+    return path if path.name else path / "root"  # the root folder has no name at all
 
 
 def user_path(text: str | Path) -> Path:

@@ -13,13 +13,15 @@ Models of other files are beside what is made of them: evaluations in `ashneuro.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ashneuro.files import conform, read_json
+from ashneuro.files import conform, make_room, read_json, write_text
 
 UPDATE = "update ashneuro (pip install --upgrade ashneuro), or use the version that wrote the file"
 
@@ -109,6 +111,24 @@ class Format:
         """
         return self.check(read_json(path))
 
+    def kept(self, path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the values of a file in the cache folder.
+
+        One that is missing, damaged or of another version is made again; without room for it, it is
+        made again the next time too.
+
+        Args:
+            make: returns the values.
+        """
+        try:
+            return self.load(path)
+        except (OSError, ValueError):
+            values = dict(make())
+        with suppress(OSError):
+            make_room(path)
+            write_text(path, json.dumps(self.stamped(values)))
+        return values
+
 
 def remedy_of(error: Exception, otherwise: str) -> str:
     """Return the remedy of a file that cannot be read: an update, if it is of a later version."""
@@ -186,6 +206,29 @@ class RowFile:
     seed: int
 
 
+@dataclass(frozen=True)
+class ReadyFile:
+    """``ready.json`` of Lava's environment: the hash of the requirements that are installed."""
+
+    requirements: str
+
+
+@dataclass(frozen=True)
+class BrokenFile:
+    """Pictures that cannot be decoded, and why, in the cache folder."""
+
+    broken: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SurveyFile:
+    """Texts and size of a stream in the cache folder; see `ashneuro.data.shards.Survey`."""
+
+    samples: list[tuple[str, list[str]]]
+    pairs: int
+    problems: list[str]
+
+
 ORIGIN_NAME = "origin.json"
 """Name of an `OriginFile` in a bundle."""
 
@@ -197,6 +240,9 @@ EPOCH = Format("ashneuro-metrics", EpochLine, bare=True)
 TOTALS = Format("ashneuro-metrics", TotalsLine, bare=True)
 ORIGIN = Format("ashneuro-origin", OriginFile, bare=True)
 EXPORTS = Format("ashneuro-exports", ExportsFile)
+READY = Format("ashneuro-lava-environment", ReadyFile, bare=True)
+BROKEN = Format("ashneuro-broken-pictures", BrokenFile)
+SURVEY = Format("ashneuro-stream-survey", SurveyFile)
 ROW = Format("ashneuro-row", RowFile, bare=True)
 WORDS = Format("ashneuro-vocabulary", WordsFile, bare=True)
 PIECES = Format("ashneuro-vocabulary", PiecesFile, bare=True)

@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
 from typing import Protocol, TypeVar
@@ -21,13 +20,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ashneuro.arrays import kept_array
 from ashneuro.config import DataConfig, TrainConfig, cache_dir
 from ashneuro.cores import reading_threads
 from ashneuro.data.pairs import Batch, Pair, Unpaired
 from ashneuro.data.splits import equal_texts
 from ashneuro.data.tokens import Words, pad
 from ashneuro.errors import DataError, need
-from ashneuro.files import replace_file
 
 Augmentation = tuple[Tensor, ...]
 """Sampling grids (B, 2, 3), colour matrices (B, 3, 3) and brightness (B, 1, 1, 1) of a batch's
@@ -119,27 +118,20 @@ def map_images(pairs: Sequence[Pair], size: int) -> Tensor:
     Raises:
         DataError: an image cannot be read, or the file cannot be written.
     """
-    shape = (len(pairs), 3, size, size)
-    path = cache_dir() / "images" / f"{cache_name(pairs, str(size))}.u8"
-    if not path.exists():
+    path = cache_dir() / "images" / f"{cache_name(pairs, str(size))}.npy"
 
-        def write(file: Path) -> None:
-            mapped = np.memmap(file, np.uint8, "w+", shape=shape)
-            for row, pixels in zip(mapped, _resized(pairs, size), strict=True):
-                row[:] = np.moveaxis(pixels, -1, 0)
-            mapped.flush()
+    def fill(images: NDArray[np.uint8]) -> None:
+        for row, pixels in zip(images, _resized(pairs, size), strict=True):
+            row[:] = np.moveaxis(pixels, -1, 0)
 
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, write)
-        except OSError as error:
-            raise DataError(
-                f"cannot keep images in {path.parent}",
-                error.strerror or str(error),
-                "set $ASHNEURO_HOME to a folder with room",
-            ) from error
-    # Copy on write: torch requires writable memory.
-    return torch.from_numpy(np.memmap(path, np.uint8, "c", shape=shape))
+    try:
+        return torch.from_numpy(kept_array(path, (len(pairs), 3, size, size), np.uint8, fill))
+    except OSError as error:
+        raise DataError(
+            f"cannot keep images in {path.parent}",
+            error.strerror or str(error),
+            "set $ASHNEURO_HOME to a folder with room",
+        ) from error
 
 
 def cache_name(pairs: Sequence[Pair], salt: str) -> str:

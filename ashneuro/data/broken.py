@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from ashneuro.config import cache_dir
 from ashneuro.cores import reading_threads
 from ashneuro.data.images import picture_problem
 from ashneuro.files import write_text
+from ashneuro.schemas import BROKEN
 
 LEFT_OUT = "left-out.txt"
 """File that lists what ``data.skip_broken`` left out."""
@@ -26,15 +25,9 @@ def broken_pictures(pictures: Mapping[str, Path | Callable[[], bytes]]) -> dict[
     Args:
         pictures: by name: a file, or a reader of its bytes.
     """
-    kept = _kept(pictures)
-    try:
-        return dict(json.loads(kept.read_text(encoding="utf-8"))) if kept else _decoded(pictures)
-    except (OSError, ValueError):
-        found = _decoded(pictures)
-    assert kept is not None
-    with suppress(OSError):  # without room for it, they are decoded again the next time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text(kept, json.dumps(found))
+    if (kept := _kept(pictures)) is None:
+        return _decoded(pictures)
+    found: dict[str, str] = BROKEN.kept(kept, lambda: {"broken": _decoded(pictures)})["broken"]
     return found
 
 

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import io
 import itertools
-import json
 import random
 import re
 import sys
@@ -34,7 +33,8 @@ from ashneuro.data.readers import report
 from ashneuro.data.splits import hash_order
 from ashneuro.data.walk import files_below
 from ashneuro.errors import ConfigError, DataError, need
-from ashneuro.files import user_path, write_text
+from ashneuro.files import user_path
+from ashneuro.schemas import SURVEY
 
 LANES = 16
 """Number of lanes at most: each reads shards of its own and gives its own rows of every batch, so
@@ -155,18 +155,9 @@ class Stream:
             DataError: something cannot be read, and ``data.skip_broken`` is not set; names all
                 problems of the shards that were read.
         """
-        path = cache_dir() / "streams" / f"{self._digest()}.json"
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            samples = tuple(Sample(key, tuple(texts)) for key, texts in found["samples"])
-            known = Survey(samples, found["pairs"], tuple(found["problems"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            known = self._read_survey()
-            with suppress(OSError):  # without room for it, it is made again the next time
-                path.parent.mkdir(parents=True, exist_ok=True)
-                named = [(sample.key, sample.captions) for sample in known.samples]
-                text = json.dumps({"samples": named, "pairs": known.pairs, "problems": known.problems})
-                write_text(path, text)
+        found = SURVEY.kept(cache_dir() / "streams" / f"{self._digest()}.json", self._read_survey)
+        samples = tuple(Sample(key, tuple(texts)) for key, texts in found["samples"])
+        known = Survey(samples, found["pairs"], tuple(found["problems"]))
         if not self.config.skip_broken:
             report(self.config.source, list(known.problems))
         for problem in known.problems:
@@ -254,16 +245,17 @@ class Stream:
             if len(self.left_out) < LISTED:
                 self.left_out[line] = None
 
-    def _read_survey(self) -> Survey:
+    def _read_survey(self) -> dict[str, Any]:
+        """Return the values of a `SurveyFile`."""
         limit, whole = self.config.vocabulary_pairs, not self.config.epoch_pairs
         reader = Stream(replace(self.config, skip_broken=True), self._buffer)
-        samples: list[Sample] = []
+        samples: list[tuple[str, list[str]]] = []
         pairs = 0
         for sample in reader.first(limit if not whole else sys.maxsize):
             pairs += 1
             if len(samples) < limit:
-                samples.append(replace(sample, picture=b""))
-        return Survey(tuple(samples), self.config.epoch_pairs or pairs, tuple(reader.left_out))
+                samples.append((sample.key, list(sample.captions)))
+        return {"samples": samples, "pairs": self.config.epoch_pairs or pairs, "problems": list(reader.left_out)}
 
     def _digest(self) -> str:
         digest = hashlib.sha256(f"{self.config.vocabulary_pairs} {self.config.epoch_pairs} {self._columns}".encode())

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from ashneuro.arrays import kept_array
 from ashneuro.config import RunConfig, cache_dir
 from ashneuro.data.batches import Features, cache_name, load_pixels, normalise
 from ashneuro.data.pairs import Pair
 from ashneuro.errors import DataError
-from ashneuro.files import replace_file
 from ashneuro.model.network import AshNet
 from ashneuro.training.processes import Processes
 
@@ -36,23 +35,16 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     path = cache_dir() / "features" / f"{cache_name(pictures, digest.hexdigest())}.npy"
 
-    def write(file: Path) -> None:
-        shape = (len(pictures), model.concrete.features, model.concrete.grid, model.concrete.grid)
-        mapped = np.lib.format.open_memmap(file, "w+", np.float16, shape)
-        _fill(mapped, model, pictures, config)
-        mapped.flush()
+    shape = (len(pictures), model.concrete.features, model.concrete.grid, model.concrete.grid)
 
     def mapped() -> Features:
-        if not path.exists():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                replace_file(path, write)
-            except OSError as error:
-                why = error.strerror or str(error)
-                raise DataError(
-                    f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
-                ) from error
-        return Features(np.load(path, mmap_mode="c", allow_pickle=False))  # torch requires writable memory
+        try:
+            return Features(kept_array(path, shape, np.float16, lambda array: _fill(array, model, pictures, config)))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise DataError(
+                f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
+            ) from error
 
     return processes.in_turn(mapped)
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from ashneuro.config import cache_dir
 from ashneuro.errors import LavaError, install_command
-from ashneuro.files import user_path
+from ashneuro.files import user_path, write_text
+from ashneuro.schemas import READY
 from ashneuro.simulation.interpreters import clean_environment
 
 WORKER = Path(__file__).parents[2] / "lava_worker"
@@ -101,7 +102,8 @@ def set_up(say: Callable[[str], object] = lambda text: None) -> Path:
             )
             say("importing lava")
             versions = _versions(folder / "bin" / "python")
-            (folder / "ready.json").write_text(json.dumps({**versions, "requirements": _fingerprint()}))
+            ready = READY.stamped({**versions, "requirements": _fingerprint()})
+            write_text(folder / "ready.json", json.dumps(ready))
     return folder / "bin" / "python"
 
 
@@ -130,10 +132,10 @@ def _fingerprint() -> str:
 def _ready(folder: Path) -> bool:
     """Return True if `set_up` finished there, with the present requirements."""
     try:
-        made = json.loads((folder / "ready.json").read_text())
+        made = READY.load(folder / "ready.json")
     except (OSError, ValueError):
         return False
-    return bool(made.get("requirements") == _fingerprint()) and (folder / "bin" / "python").exists()
+    return bool(made["requirements"] == _fingerprint()) and (folder / "bin" / "python").exists()
 
 
 def _find_uv() -> str:
