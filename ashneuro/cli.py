@@ -116,6 +116,9 @@ _REMEDIES = {
 }
 
 
+_NO_MEMORY = "can't allocate memory"  # torch says it in a `RuntimeError`
+
+
 def _open_streams() -> None:
     """Discard the output of closed streams, and print ``?`` for characters they cannot encode."""
     for name in ("stdout", "stderr"):
@@ -173,8 +176,8 @@ def _error_of(error: BaseException) -> AshneuroError:
     if isinstance(error, OSError) and (remedy := _REMEDIES.get(error.errno or 0)) is not None:
         named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the disk"
         return AshneuroError(f"cannot use {named}", error.strerror or str(error), remedy)
-    if isinstance(error, MemoryError):
-        why = str(error) or "this machine has no more"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY in str(error)):
+        why = str(error).split(_NO_MEMORY + ": ")[-1] or "this machine has no more"
         return AshneuroError("not enough memory", why, "give fewer or smaller samples, or use a larger machine")
     from ashneuro.workflows.fault import log_fault
 

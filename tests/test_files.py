@@ -6,6 +6,8 @@ import pytest
 
 from ashneuro.files import (
     conform,
+    copy_folder,
+    named,
     parse_json,
     parse_toml,
     read_bytes,
@@ -134,3 +136,34 @@ def test_unpacked_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         require_unpacked((1 << 30) + 1, 1000)
     monkeypatch.setenv("ASHNEURO_LARGEST_GIB", "2.5")
     require_unpacked(5 << 29, 1000)
+
+
+def test_folder_is_copied_without_what_is_not_its_own(tmp_path: Path) -> None:
+    run, target = tmp_path / "run", tmp_path / "copy"
+    (run / "bundle").mkdir(parents=True)
+    for name in ("a.json", "bundle/b.npz", ".hidden", "row.json"):
+        (run / name).write_text(name)
+    (run / "again.json").symlink_to("a.json")
+
+    def copy() -> None:
+        copy_folder(run, target, lambda name: name == "row.json" or name.startswith("."))
+
+    copy()
+    found = {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+    assert found == {"a.json": "a.json", "again.json": "a.json", "bundle/b.npz": "bundle/b.npz"}
+    (tmp_path / "secret").write_text("x")
+    for name, leads in {"bundle/z": "../../secret", "z": "/dev/zero", "y": "bundle", "x": "nowhere"}.items():
+        (run / name).symlink_to(leads)
+        with pytest.raises(OSError):
+            copy()
+        (run / name).unlink()
+    os.mkfifo(run / "pipe")
+    with pytest.raises(OSError, match="a named pipe"):
+        copy()
+
+
+def test_paths_end_in_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.bundle" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "net.bundle" / "inner")
+    assert named(Path("..")) == tmp_path / "net.bundle" and named(Path(".")) == tmp_path / "net.bundle" / "inner"
+    assert named(Path("a/b.nir")) == Path("a/b.nir") and named(Path("/")) == Path("/root")

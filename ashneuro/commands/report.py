@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from ashneuro.commands.options import ContractOptions, DataOptions, SkipBroken
 from ashneuro.errors import ConfigError
+from ashneuro.files import named
 from ashneuro.reporting import tables, terminal
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def report(
         result = workflow.report(path, *beside, progress=progress, **options)
     if measure and not json:
         terminal.wrote(path / workflow.MEASURED)
-    files = workflow.write_report(result, out or (path if is_run else path.with_name(f"{path.stem}-report")))
+    files = workflow.write_report(
+        result, out or (path if is_run else named(path).with_name(f"{named(path).stem}-report"))
+    )
     if json:
         terminal.json(result.to_json())
         return

@@ -43,13 +43,15 @@ def search(
         query: the text, e.g. "a red flower".
     """
     from ashneuro.data.broken import LEFT_OUT, save_left_out
+    from ashneuro.files import named
     from ashneuro.workflows.search import search as find
 
     found = find(
         run, query, data=data, images=images, n=n, abstract_on=abstract_on, device=device, skip_broken=skip_broken
     )
     found.save(out)
-    listed = run / LEFT_OUT if images is None or data is not None else out.with_name(f"{out.stem}-{LEFT_OUT}")
+    elsewhere = images is not None and data is None
+    listed = named(out).with_name(f"{out.stem}-{LEFT_OUT}") if elsewhere else run / LEFT_OUT
     save_left_out(listed, found.unreadable)
     if json:
         terminal.json(found.to_json())

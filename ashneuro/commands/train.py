@@ -13,6 +13,7 @@ from ashneuro.commands.options import DataOptions, SkipBroken
 from ashneuro.commands.shown import is_first_process, shown_training
 from ashneuro.config import RunConfig, load_config
 from ashneuro.errors import ConfigError
+from ashneuro.files import named
 from ashneuro.reporting import terminal
 
 
@@ -106,7 +107,8 @@ def train(
         raise ConfigError(
             "--json without --dry-run", "training prints its progress", "read metrics.jsonl in the run's folder"
         )
-    default = config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem
+    own = named(config)
+    default = own.with_name(f"{own.name}-integers") if quantise_aware else Path("runs") / own.stem
     folder = out or default
     with shown_training(settings, folder) as shown:
         run = workflow.train(

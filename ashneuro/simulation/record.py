@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import zipfile
@@ -359,9 +360,11 @@ def save_counts(record: SpikeRecord, path: str | Path, shard: Shard | None = Non
     """
     arrays = pack(record, shard)
     path = Path(path)
-    # numpy appends the suffix to a name without it.
-    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     try:
+        if not path.name:
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        # numpy appends the suffix to a name without it.
+        path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
         replace_file(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
     except OSError as error:
         raise DataError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import ConfigError, GraphError, ProofError, need
 from ashneuro.evaluation import SpikeSource
+from ashneuro.files import named
 from ashneuro.program.assumption import Assumption
 from ashneuro.program.bundle import Bundle, is_bundle, read_bundle, require_free, write_bundle
 from ashneuro.program.certificate import Certificate, Comparison
@@ -135,7 +136,7 @@ def default_folder(network: Network) -> Path:
         return Path(f"{network.name}.bundle")
     if (kept := _bundle_of(network)) is not None:
         return kept
-    return network.path / "bundle" if network.run else network.path.with_suffix(".bundle")
+    return network.path / "bundle" if network.run else named(network.path).with_suffix(".bundle")
 
 
 def _bundle_of(network: Network) -> Path | None:
@@ -186,7 +187,7 @@ def export_nir(
     elif path is None:
         file = Path(f"{network.name}.nir")
     else:
-        file = path / "network.nir" if network.run else path.with_suffix(".exported.nir")
+        file = path / "network.nir" if network.run else named(path).with_suffix(".exported.nir")
     write_graph(file, network.wiring, network.contract_read)
     return file
 

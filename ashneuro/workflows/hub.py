@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import ConfigError, DataError, need
+from ashneuro.files import reason_of, require_own
 from ashneuro.workflows.networks import kind_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def push(run: str | Path | Run, name: str, *, private: bool = True) -> str:
 
     Raises:
         ConfigError: ``run`` is no run, or the name is not of that form.
-        DataError: the hub cannot be reached, or refuses.
+        DataError: the hub cannot be reached, or refuses; or a file of the run is a link to
+            somewhere else.
         MissingDependency: huggingface_hub is not installed.
     """
     folder = Path(run) if isinstance(run, str | Path) else run.path
@@ -48,6 +50,7 @@ def push(run: str | Path | Run, name: str, *, private: bool = True) -> str:
     if kind_of(folder) != "run":
         raise ConfigError(f"{folder} is not a run", "only a run can be shared", f"ashneuro train tiny --out {folder}")
     hub = need("huggingface_hub", extra="hub", purpose=PURPOSE)
+    _require_own_files(folder, hub)
     try:
         api = hub.HfApi()
         address = str(api.create_repo(name, private=private, exist_ok=True))
@@ -62,8 +65,8 @@ def push(run: str | Path | Run, name: str, *, private: bool = True) -> str:
 def pull(name: str, out: str | Path, *, revision: str | None = None) -> Run:
     """Download a run from the hub into a folder, and return it.
 
-    Nothing that could run code is downloaded: weights are safetensors, everything else is text or
-    arrays.
+    Nothing that is downloaded is run: weights are safetensors, and what else is read is text or
+    arrays. A bundle has its script for Lava, which `verify` compares with that of this version.
 
     Args:
         name: repository, ``"OWNER/NAME"``.
@@ -89,6 +92,18 @@ def pull(name: str, out: str | Path, *, revision: str | None = None) -> Run:
         raise _failed(f"cannot download {name}", error) from error
     loaded: Run = checkpoint.load_run(folder)
     return loaded
+
+
+def _require_own_files(folder: Path, hub: Any) -> None:
+    """Raise `DataError` if a file to be uploaded is a link out of the run, or no file."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    chosen = importlib.import_module(f"{hub.__name__}.utils").filter_repo_objects(names, allow_patterns=list(FILES))
+    for name in sorted(chosen):
+        try:
+            require_own(folder / name, folder)
+        except OSError as error:
+            do = "put the file itself there, or take it out of the run"
+            raise DataError(f"cannot upload {folder / name}", reason_of(error), do) from error
 
 
 def _require_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ashneuro.program.program import InputPort
 
 NOISE_TIMESTEPS = 16  # where neither the network nor its contract fixes the number of steps
+LARGEST_NOISE = 1 << 28
+"""Most values of noise, which are 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Noise:
             constant: analog values are the same in every timestep.
 
         Raises:
-            AshneuroError: the number of samples or the rate is out of range.
+            AshneuroError: the number of samples, or of values in all, or the rate is out of range.
         """
         import numpy as np
 
@@ -54,10 +57,14 @@ class Noise:
                 "noise has 1 sample or more and a rate above 0, at most 1",
                 "correct them",
             )
+        steps = timesteps or NOISE_TIMESTEPS
+        if (count := steps * self.samples * sum(math.prod(port.shape) for port in ports)) > LARGEST_NOISE:
+            why = f"{steps:,} steps of it have {count:,} values; noise has at most {LARGEST_NOISE:,}"
+            raise AshneuroError(f"--noise {self.samples}", why, "fewer samples or steps")
         random = np.random.default_rng(self.seed)
         found: dict[str, NDArray[np.generic]] = {}
         for port in ports:
-            shape = (timesteps or NOISE_TIMESTEPS, self.samples, *port.shape)
+            shape = (steps, self.samples, *port.shape)
             if port.coding == "spikes":
                 found[port.name] = (random.random(shape) < self.rate).astype(np.uint8)
             elif not self.signed:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ashneuro.config import Task
 from ashneuro.errors import ConfigError, need
-from ashneuro.files import write_text
+from ashneuro.files import named, write_text
 from ashneuro.workflows.evaluate import EvaluationSettings, open_session, questions_of
 from ashneuro.workflows.places import run_on
 from ashneuro.workflows.progress import Progress, silent
@@ -127,7 +127,7 @@ def _require_suffix(file: Path, task: Task) -> None:
         raise ConfigError(
             f"--predictions {file}",
             f"predictions of {task} are written as {' or '.join(known)}",
-            f"--predictions {file.with_suffix(known[0])}",
+            f"--predictions {named(file).with_suffix(known[0])}",
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.profile import load_profile
 from ashneuro.errors import BundleError, ConfigError, MissingDependency
+from ashneuro.files import named
 from ashneuro.program.assumption import Assumptions
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.certificate import LayerComparison
@@ -248,7 +249,7 @@ def _require_free(folder: Path, plan: str) -> None:
 
 def _default_folder(source: object) -> Path:
     if isinstance(source, Bundle):
-        return source.folder.with_suffix(".sanafe")
+        return named(source.folder).with_suffix(".sanafe")
     if isinstance(source, Network):
-        return (source.path or Path(source.name)).with_suffix(".sanafe")
-    return Path(source).with_suffix(".sanafe") if isinstance(source, str | Path) else Path("network.sanafe")
+        return named(source.path or Path(source.name)).with_suffix(".sanafe")
+    return named(Path(source)).with_suffix(".sanafe") if isinstance(source, str | Path) else Path("network.sanafe")

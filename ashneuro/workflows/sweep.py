@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ashneuro.cost.profile import load_profile
 from ashneuro.errors import ConfigError, need
 from ashneuro.exchange import Shard
-from ashneuro.files import replace_file
+from ashneuro.files import copy_folder, reason_of, replace_file, require_own
 from ashneuro.sweep_config import SweepConfig
 from ashneuro.workflows.study import search
 from ashneuro.workflows.sweep_runs import StartRun, SweepResult, Wait, finished_rows, other_seeds, work
@@ -101,5 +101,10 @@ def _merge(cells: Sequence[Cell], other: Path, folder: Path) -> None:
         with claims.claim(here) as own:
             if own.holder:
                 continue  # it is being trained here, too
-            shutil.copytree(there, here, ignore=shutil.ignore_patterns("row.json", ".*"), dirs_exist_ok=True)
-            replace_file(here / "row.json", partial(shutil.copyfile, there / "row.json"))
+            try:
+                copy_folder(there, here, lambda name: name == "row.json" or name.startswith("."))
+                require_own(there / "row.json", there)
+                replace_file(here / "row.json", partial(shutil.copyfile, there / "row.json"))
+            except OSError as error:
+                why = f"{error.filename}: {reason_of(error)}"
+                raise ConfigError(f"--merge {other}", why, "put the file itself there, or leave it out") from error

@@ -57,6 +57,7 @@ def test_fault_is_logged_elsewhere_where_the_cache_cannot_be(
         (OSError(28, "No space left on device", "x"), 2),
         (OSError("no number"), 4),
         (MemoryError(), 2),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 512000000000 bytes"), 2),
         (RecursionError("deep"), 4),
         (AssertionError(), 4),
     ],

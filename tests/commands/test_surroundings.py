@@ -153,3 +153,18 @@ def test_run_is_evaluated_in_a_folder_of_any_name(
     said = ashneuro("evaluate", "run")
     assert said.code == 0, said.err
     assert (folder / "run/evaluation.json").is_file()
+
+
+def test_bundle_in_the_working_directory(
+    ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path such as ``.`` has no name that another file could be named after."""
+    folder = tmp_path / "net.bundle"
+    assert ashneuro("export", foreign, "--inputs", spikes, *EXPORT, "--out", folder).code == 0
+    monkeypatch.chdir(folder)
+    assert ashneuro("report", ".", "--profile", "loihi1").code == 0
+    assert ashneuro("export", ".", "--target", "nir", "--accept-assumptions").code == 0
+    assert ashneuro("export", ".", "--target", "sanafe", "--accept-assumptions").code in (0, 3)
+    assert {"net-report", "net.exported.nir"} <= {path.name for path in tmp_path.iterdir()}
+    said = ashneuro("simulate", ".", "--on", "loihi", "--shard", "1/2", "--counts", ".")
+    assert said.code == 2 and "it is a folder" in said.err

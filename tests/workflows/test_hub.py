@@ -85,3 +85,15 @@ def test_errors_of_the_hub_are_known_without_its_own_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "HfHubHTTPError" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("leads", ["secret.json", "/dev/zero", "nowhere"])
+def test_files_of_others_are_not_uploaded(leads: str, store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    (tmp_path / "secret.json").write_text("x")
+    (run / "evaluation.json").symlink_to(f"../{leads}" if leads != "/dev/zero" else leads)
+    with pytest.raises(DataError, match=r"evaluation\.json"):
+        ash.push(run, "me/hybrid")
+    assert not store.exists()

@@ -64,3 +64,9 @@ def test_values_out_of_range_are_errors(samples: int, rate: float) -> None:
     with pytest.raises(AshneuroError, match=f"--noise {samples} --rate {rate}") as error:
         Noise(samples, rate).inputs([SPIKES], 5)
     assert "a rate above 0, at most 1" in error.value.why
+
+
+@pytest.mark.parametrize("samples", [10**9, 10**12])
+def test_more_values_than_fit_are_refused_before_they_are_made(samples: int) -> None:
+    with pytest.raises(AshneuroError, match=f"--noise {samples}"):
+        Noise(samples, 0.1).inputs([SPIKES], 5)
