@@ -284,7 +284,7 @@ def _use(name: str) -> list[str]:
 def build(name: Literal["emoji", "emoji-streams"], *, out: Path | None = None, whole: bool = False) -> None:
     """Build an embedded pack again from its pinned npm packages; the bytes come out the same.
 
-    emoji-streams downloads 730 MB; after an interruption it goes on where it stopped.
+    emoji-streams downloads 730 MB; it continues after an interruption.
 
     Args:
         name: name of the pack.

@@ -41,7 +41,7 @@ def sweep(
         ),
     ] = None,
     limit: Annotated[
-        int | None, Parameter(help="Stop after this many runs; the next call goes on. 0: only the table.")
+        int | None, Parameter(help="Stop after this many runs; the next call continues. 0: only write the table.")
     ] = None,
     shard: Annotated[
         str | None, Parameter(help="i/n: train only this part of the runs, as task i of a job array of n.")

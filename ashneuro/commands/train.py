@@ -52,7 +52,7 @@ def train(
     resume: Annotated[
         bool,
         Parameter(
-            help="Continue the interrupted run CONFIG or --out, with its own settings. A finished run goes on with "
+            help="Continue the interrupted run CONFIG or --out, with its own settings. A finished run continues with "
             "--set train.epochs=N, up to N epochs of its last stage.",
             negative=(),
         ),

@@ -1,6 +1,6 @@
 """The demo: the whole job on embedded data, step by step.
 
-Each step goes on where it was interrupted.
+Each step continues where it was interrupted.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def push(run: str | Path | Run, name: str, *, private: bool = True) -> str:
         private: visibility of a repository that is made.
 
     Raises:
-        ConfigError: ``run`` is no run, or the name is not of that form.
+        ConfigError: ``run`` is not a run, or the name is not of that form.
         DataError: the hub cannot be reached, or refuses; or a file of the run is a link to
             somewhere else.
         MissingDependency: huggingface_hub is not installed.
@@ -109,7 +109,7 @@ def _require_own_files(folder: Path, hub: Any) -> None:
 def _require_name(name: str) -> None:
     owner, slash, rest = name.partition("/")
     if not (owner and slash and rest) or "/" in rest or any(each.isspace() for each in name):
-        raise ConfigError(f"{name!r} is no repository", "its name is OWNER/NAME", "e.g. my-name/emoji-hybrid")
+        raise ConfigError(f"{name!r} is not a repository", "its name is OWNER/NAME", "e.g. my-name/emoji-hybrid")
 
 
 def _failures(hub: Any) -> tuple[type[Exception], ...]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SEARCHED = ("dt_s", "reset", "reset_delay", "comparison", "message", "integration", "if_convention", "start")
 OWN = ("reset", "reset_delay", "comparison")  # mean the same in a file as in the module's own graph
 USUAL_STEPS_S = (1e-3, 1e-4, 1.0, 1e-6)  # of ashneuro and Norse, of snnTorch, of sinabs, of Norse's τ · dt
-FEW = 2  # samples with which contracts are told apart, before the first that fits runs all of them
+FEW = 2  # samples that contracts are first compared on; the first that fits then runs all
 
 
 def match_contract(
@@ -134,7 +134,7 @@ def module_at(place: str) -> nn.Module:
     finally:
         sys.path.remove(str(path.parent.resolve()))
     if not isinstance(module, torch.nn.Module):
-        raise ConfigError(f"--source {place}", f"it makes {type(module).__name__}, which is no module", usage)
+        raise ConfigError(f"--source {place}", f"it makes {type(module).__name__}, which is not a module", usage)
     return module  # type: ignore[no-any-return]
 
 

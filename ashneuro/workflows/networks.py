@@ -186,7 +186,7 @@ def open_network(
         source = source.path
     if not isinstance(source, str | Path):
         if not hasattr(source, "metadata"):
-            what = f"a {type(source).__name__} is no network"
+            what = f"a {type(source).__name__} is not a network"
             why = "it is a path, a NIR graph, a bundle, or a network that was read"
             raise ConfigError(what, why, "for a torch module: ash.from_torch(module, sample)")
         refuse_input_shape("a graph in memory", overrides)

@@ -244,7 +244,7 @@ def _require_free(folder: Path, plan: str) -> None:
     """Raise a `BundleError` if ``folder`` holds something that an export must not replace."""
     if folder.exists() and not (folder.is_dir() and ((folder / plan).exists() or not any(folder.iterdir()))):
         why = "it holds something else, which is never overwritten"
-        raise BundleError(f"{folder} is no network for SANA-FE", why, "choose another folder with --out")
+        raise BundleError(f"{folder} is not a network for SANA-FE", why, "choose another folder with --out")
 
 
 def _default_folder(source: object) -> Path:

@@ -148,7 +148,7 @@ def with_inputs(
     """Return the target of a simulation and its samples, given or a bundle's own reference.
 
     Raises:
-        DataError: a network that is no bundle came without inputs, or they cannot be read.
+        DataError: a network that is not a bundle came without inputs, or they cannot be read.
         ConfigError: contract fields contradict a bundle's, or are given for a lava-dl file.
     """
     overrides = contract or {}

@@ -36,7 +36,7 @@ def search(
 
     A trial is one level of every factor and one value of every range, trained with every seed. The
     study is a journal in the folder, which processes on a shared disk append to in turn. A trial
-    that a killed process left is gone on with. Choices follow from the number of the trial and from
+    that a killed process left is continued. Choices follow from the number of the trial and from
     those that were measured before it.
 
     Args:

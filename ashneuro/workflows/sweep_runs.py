@@ -185,7 +185,7 @@ def _train_and_measure(
     on_progress: Callable[[Any], None],
     mine: Claim,
 ) -> None:
-    """Train one run or go on with it, measure it if it is compared, and write its row."""
+    """Train or resume one run, measure it if it is compared, and write its row."""
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     config = cell.settings(lambda variant: folder.parent / plan.folder_name(variant, cell.seed))
     train(config, folder, resume=(folder / "config.json").exists(), on_progress=on_progress)

@@ -37,7 +37,7 @@ def train(
         config: settings: a `RunConfig`, a TOML, a run's config.json, or a preset's name.
         out: folder of the run, which holds a whole checkpoint after every epoch.
         settings: single changes, ``"train.epochs=3"``.
-        resume: go on with an interrupted run in ``out``.
+        resume: continue an interrupted run in ``out``.
         on_progress: called after every batch with a `ashneuro.training.loop.Progress`.
         on_reading: called with (what, pictures read, pictures in all) while pictures are decoded.
         on_note: called with sentences about what will not be learned from the data.

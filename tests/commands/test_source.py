@@ -81,7 +81,7 @@ def test_wrong_arguments_have_a_remedy(ashneuro: Command, folder: Path) -> None:
         ("missing.py:build", "there is no file missing.py"),
         (folder / "model.py", "it names a file alone"),
         (f"{folder / 'model.py'}:other", "has no 'other'"),
-        (f"{folder / 'model.py'}:nothing", "it makes int, which is no module"),
+        (f"{folder / 'model.py'}:nothing", "it makes int, which is not a module"),
     ):
         result = ashneuro(*check, "--source", place, *inputs)
         assert result.code == 2 and said in result.err and "Traceback" not in result.err

@@ -103,7 +103,7 @@ def test_network_that_was_read_keeps_its_contract(graph: nir.NIRGraph) -> None:
 
 
 def test_something_else_is_no_network() -> None:
-    with pytest.raises(ConfigError, match="a dict is no network") as error:
+    with pytest.raises(ConfigError, match="a dict is not a network") as error:
         open_network({})  # type: ignore[arg-type]
     assert "from_torch" in error.value.do
 
