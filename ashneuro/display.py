@@ -1,4 +1,4 @@
-"""Mixins for results: HTML tables in a notebook, a pandas DataFrame, a matplotlib figure.
+"""Mixins for results: short reprs, HTML tables for notebooks, DataFrames, matplotlib figures.
 
 The rendering is in `ashneuro.reporting.notebook`, which is imported when it is needed.
 """
@@ -16,8 +16,17 @@ if TYPE_CHECKING:
 LONGEST = 60  # characters of one value in a repr
 
 
-class Shown:
-    """A result that shows itself as tables. Subclasses are dataclasses with ``repr=False``."""
+class Brief:
+    """A dataclass with a repr that fits a screen. Subclasses are declared with ``repr=False``."""
+
+    def __repr__(self) -> str:
+        """Return the fields on one line; collections by their length, long values cut."""
+        shown = (f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Shown(Brief):
+    """A result that shows itself as tables."""
 
     def _repr_html_(self) -> str:
         """Return the result as HTML tables, for notebooks."""
@@ -36,11 +45,6 @@ class Shown:
 
         return notebook.dataframe(self)
 
-    def __repr__(self) -> str:
-        """Return the fields on one line; collections by their length, long values cut."""
-        shown = (f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
 
 class Plotted(Shown):
     """A result that has a figure too."""
@@ -57,10 +61,14 @@ class Plotted(Shown):
 
 
 def _short(value: Any) -> str:
-    """Return the repr of a value in at most `LONGEST` characters; of a collection, its length."""
+    """Return the repr of a value in at most `LONGEST` characters; the length of a collection, and
+    the type of an object with a longer repr.
+    """
     if isinstance(value, Sized) and not isinstance(value, str | bytes) and len(value):
         return f"<{len(value)} {'entries' if isinstance(value, Mapping) else 'items'}>"
-    if isinstance(value, Shown):
+    if isinstance(value, Brief):
         return f"<{type(value).__name__}>"
     text = repr(value)
+    if len(text) > LONGEST and not isinstance(value, str | bytes):
+        return f"<{type(value).__name__}>"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 10]}…{text[-9:]}"

@@ -18,6 +18,7 @@ from ashneuro.program.rules.finding import Finding, Findings
 from ashneuro.reporting.notebook import VIEWS
 from ashneuro.reporting.summary import Report
 from ashneuro.spiking.contract import Contract
+from ashneuro.workflows.networks import read as read_network
 from tests.cost import networks
 from tests.program import networks as graphs
 from tests.reporting.example import whole_report
@@ -96,6 +97,15 @@ def test_html_escapes_names() -> None:
 def test_repr_fits_a_screen(result: Shown) -> None:
     assert len(repr(result)) <= 800 and repr(result).count("\n") < 10
     assert repr(result).startswith(type(result).__name__)
+
+
+def test_repr_of_a_network_has_no_arrays() -> None:
+    """A notebook shows the last value of a cell, whatever the size of its weights."""
+    rng = np.random.default_rng(0)
+    network = read_network(graphs.chain((6,), graphs.lif((6,), rng), graphs.affine(6, 400, rng)))
+    shown = repr(network)
+    assert shown.startswith("Network(name=") and "graph=<NIRGraph>" in shown
+    assert "array" not in shown and len(shown) <= 800
 
 
 def test_repr_of_findings() -> None:

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 import ashneuro
 from ashneuro.arrays import load_npz
+from ashneuro.display import Brief
 from ashneuro.errors import BundleError, GraphError
 from ashneuro.files import LARGEST_JSON, is_file, read_json, reason_of, require_regular
 from ashneuro.program.assumption import Assumptions
@@ -102,8 +103,8 @@ class Reference:
     integer: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Bundle:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bundle(Brief):
     """The content of a bundle's folder, whose files have the hashes of its manifest.
 
     Args:

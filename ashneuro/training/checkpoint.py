@@ -34,6 +34,7 @@ from ashneuro.data.pairs import Questions, Splits
 from ashneuro.data.pieces import choose_words
 from ashneuro.data.tasks import load_questions
 from ashneuro.data.tokens import TOWER, PretrainedWords, Words, load_words
+from ashneuro.display import Brief
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import METRICS, EpochMetrics, TrainingMetrics
 from ashneuro.files import parse_json, read_text, reason_of, replace_file, require_regular, write_text
@@ -53,8 +54,8 @@ Labels = Mapping[str, tuple[str, ...]]
 """Answers or labels in the order of the head's scores, by task."""
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Brief):
     """A trained model, in eval mode, with its settings, vocabulary and labels.
 
     Args:

@@ -199,8 +199,9 @@ def _open_folder(out: Path, config: RunConfig, resume: bool, processes: Processe
 def _extension_note(before: int, now: int) -> str:
     """Return a sentence about what a run gets that is trained on."""
     return (
-        f"the last stage continues from {before} to {now} epochs: after epoch {before} the learning rate, and a falling "
-        f"budget, are those of a cycle of {now} epochs; a run of {now} epochs from the start would end elsewhere"
+        f"the last stage continues from {before} to {now} epochs: after epoch {before} the learning rate, and a "
+        f"falling budget, are those of a cycle of {now} epochs; a run of {now} epochs from the start would end "
+        "elsewhere"
     )
 
 

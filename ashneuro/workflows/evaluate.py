@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from ashneuro.config import QuestionConfig, Task, cache_dir
+from ashneuro.display import Brief
 from ashneuro.errors import AshneuroError, ConfigError, need
 from ashneuro.evaluation import SpikeSource
 from ashneuro.exchange import METRICS, Shard, read_metrics
@@ -39,8 +40,8 @@ Result = TypeVar("Result", "Evaluation", "TaskEvaluation")
 _PRECISION_IN_NAMES: Mapping[Precision, str] = {"integer": "fixed", "float": "float"}
 
 
-@dataclass(frozen=True)
-class EvaluationResult(Generic[Result]):
+@dataclass(frozen=True, repr=False)
+class EvaluationResult(Brief, Generic[Result]):
     """An evaluation and what it took.
 
     Args:
@@ -56,6 +57,10 @@ class EvaluationResult(Generic[Result]):
     record: SpikeRecord | None = None
     seconds: Seconds | None = None
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """Return the evaluation as HTML tables, for notebooks."""
+        return self.evaluation._repr_html_()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from ashneuro.display import Brief
 from ashneuro.errors import ConfigError, GraphError, ProofError, need
 from ashneuro.evaluation import SpikeSource
 from ashneuro.files import named
@@ -45,8 +46,8 @@ PROOF_SAMPLES = 16
 Accuracy = Callable[["Program"], Mapping[str, Mapping[str, float]]]
 
 
-@dataclass(frozen=True, eq=False)
-class Exported:
+@dataclass(frozen=True, eq=False, repr=False)
+class Exported(Brief):
     """A bundle that was written, and its proof.
 
     Args:
@@ -60,6 +61,10 @@ class Exported:
     certificate: Certificate
     notes: tuple[Finding, ...]
     samples_from: str = ""
+
+    def _repr_html_(self) -> str:
+        """Return the certificate as HTML tables, for notebooks."""
+        return self.certificate._repr_html_()
 
     def simulate(self, inputs: Any = None, **options: Any) -> SpikeRecord:
         """Return the bundle's spikes by `ashneuro.simulate`, with its ``options``."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 from ashneuro.arrays import load_arrays
 from ashneuro.config import presets
+from ashneuro.display import Brief
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.files import reason_of
 from ashneuro.program.assumption import Assumptions
@@ -41,8 +42,8 @@ Overrides = Mapping[str, Any]
 decides."""
 
 
-@dataclass(frozen=True, eq=False)
-class Network:
+@dataclass(frozen=True, eq=False, repr=False)
+class Network(Brief):
     """A network that can be checked, lowered, exported, simulated and priced, whoever trained it.
 
     Args:

@@ -90,8 +90,8 @@ def report(
         others: runs to show beside a run: controls, other hybrids.
         profiles: hardware profiles; exactly one node (kind ``"asic"``) decides, cmos45 where none
             is named.
-        inputs: samples (T, B, *shape) for a network that is not a run. Default: a bundle's reference,
-            a module's sample, else ``noise``.
+        inputs: samples (T, B, *shape) for a network that is not a run. Default: a bundle's
+            reference, a module's sample, else ``noise``.
         noise: random inputs, where a network comes without any.
         measurements: what instruments read elsewhere.
         measure_on: device on which the runs' ANN branches are measured now; empty: they are not.

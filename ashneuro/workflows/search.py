@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ashneuro.display import Brief
 from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.workflows.places import Place, run_on
 from ashneuro.workflows.runs import list_left_out, open_run, pairs_of
@@ -32,8 +33,8 @@ class SearchMatch:
     hit: bool
 
 
-@dataclass(frozen=True)
-class SearchResult:
+@dataclass(frozen=True, repr=False)
+class SearchResult(Brief):
     """Result of a search.
 
     Args:
