@@ -57,7 +57,7 @@ def measure_runs(runs: Sequence[Run], device: str, *, progress: Progress = silen
             for batch in dict.fromkeys((1, best_batch(make))):
                 found.append(measure(make(batch), counter, network=name, batch=batch, precision=precision))
         found.append(NotMeasured(f"{name}, int8", device, "torch runs these convolutions in floating point alone"))
-        run.model.to("cpu")
+        run.model.to("cpu")  # room on the device for the next run
     return found
 
 

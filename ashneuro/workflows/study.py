@@ -53,7 +53,7 @@ def search(
     elsewhere: dict[str, str] = {}
     failed: dict[str, AshneuroError] = {}
     done = 0
-    skipped: set[int] = set()
+    skipped: set[int] = set()  # trials that others work at, or that start from runs of others
     known: dict[int, tuple[Cell, ...]] = {}
 
     def cells_of(trials: Sequence[Any]) -> list[Cell]:
@@ -73,7 +73,7 @@ def search(
             asked = study.ask()
             if asked.number >= planned.trials:  # several processes asked for the last one
                 study.tell(asked, state=fail)
-            continue
+            continue  # the next round claims it, like one that a killed process left
         number = waiting[0].number
         with claims.claim(folder / "cells" / f"trial-{number}") as mine:
             if mine.holder:
@@ -125,7 +125,7 @@ def _choose(optuna: Any, study: Any, trial: Any, planned: SweepConfig) -> None:
         ConfigError: they were chosen from other factors or ranges.
     """
     study.sampler = optuna.samplers.TPESampler(seed=trial.number)
-    chosen = optuna.trial.Trial(study, trial._trial_id)
+    chosen = optuna.trial.Trial(study, trial._trial_id)  # gives back what was chosen before a process was killed
     try:
         for factor, levels in planned.factors.items():
             if levels:
