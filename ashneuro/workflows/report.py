@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from ashneuro.cost.measure import load_measurements, save_measurements
 from ashneuro.cost.profile import DEFAULT_NODE, HardwareProfile, load_profile, load_profiles
 from ashneuro.cost.validate import known_error
 from ashneuro.cost.workload import ann_twin, count, count_steps
-from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError, need
+from ashneuro.errors import AshneuroError, GraphError, ProfileError, need
 from ashneuro.evaluation import RetrievalExample
 from ashneuro.exchange import METRICS, HostLayer, TrainingMetrics, read_metrics
 from ashneuro.program.bundle import Bundle
@@ -29,7 +29,6 @@ from ashneuro.reporting.html import write_html
 from ashneuro.reporting.summary import Report, write_json
 from ashneuro.simulation.sanafe.environment import find_environment
 from ashneuro.training.provenance import ORIGIN, origin_problem
-from ashneuro.workflows.ann_control import TWINS, control_workload, deployed_precision, twin_role
 from ashneuro.workflows.measure import host_flops, measure_runs
 from ashneuro.workflows.networks import Network, Overrides, kind_of, open_bundle, open_network
 from ashneuro.workflows.noise import REPORT_NOISE, Noise
@@ -37,6 +36,7 @@ from ashneuro.workflows.own_ann import Sample, count_own_ann, mean_sample
 from ashneuro.workflows.places import HERE, Place, run_at
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken, splits_of
+from ashneuro.workflows.runs_beside import runs_beside
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
 from ashneuro.workflows.saved_results import SavedResults, read_or_name
 from ashneuro.workflows.simulate import with_inputs
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison
     from ashneuro.cost.measure import Measurement, NotMeasured
     from ashneuro.cost.own.network import OwnAnn
-    from ashneuro.cost.workload import StepWorkload, Workload
+    from ashneuro.cost.workload import StepWorkload
     from ashneuro.simulation.record import SpikeRecord
     from ashneuro.simulation.run import Graph
     from ashneuro.training.checkpoint import Run
@@ -371,45 +371,13 @@ def report_run(
     rasters = simulate(bundle, bundle.reference.inputs, on="loihi", rasters="all")
     results = SavedResults.of(run, progress).fitting(program, path)
     record = results.counts or rasters
-    evaluations, tasks, not_run = list(results.evaluations), list(results.tasks), dict(results.not_run)
-    streams = list(results.streams)
-    beside: list[OtherNetwork] = []
-    metrics = {Role.HYBRID: results.metric()}
     # Accuracy decides which ANNs do the same job: on the same data, in the same arithmetic.
-    measured_on, own_accuracy = next(iter(results.accuracies().items()), (None, None))
-    accuracies = {} if own_accuracy is None else {Role.HYBRID: own_accuracy}
-    not_run |= results.without_integers(path)
-    taken = {"hybrid", *TWINS}
-    for other in others:
-        theirs = SavedResults.of(other, progress)
-        metric = theirs.metric()
-        accuracy = theirs.accuracies().get(measured_on) if measured_on else None
-        not_run |= theirs.without_integers(other.path)
-        kind = other.config.model.abstract.kind
-        # A control of the same layers and bits is the twin, which is priced anyway. Any other run
-        # stands in the tables with its own work.
-        role = twin_role(run, program, other)
-        if role is None:
-            name, work, theirs = _beside(other, theirs, deployed)
-            name = untaken(name, other.path, taken)
-            taken.add(name)
-            precision = deployed_precision(other.config.model.abstract) if kind != "spiking" else "int8"
-            beside.append(OtherNetwork(name, work, metric, accuracy, precision))
-        elif role in metrics:
-            raise ConfigError(
-                f"{other.path} is the second {kind} twin",
-                "one twin's metric stands beside its energy",
-                "name one of them",
-            )
-        else:
-            name, metrics[role] = kind, metric
-            if accuracy is not None:
-                accuracies[role] = accuracy
-        theirs = theirs.labelled(name)
-        evaluations += theirs.evaluations
-        tasks += theirs.tasks
-        streams += theirs.streams
-        not_run |= theirs.not_run
+    measured_on, accuracy = next(iter(results.accuracies().items()), (None, None))
+    beside = runs_beside(run, program, others, measured_on, progress)
+    every = (results, *beside.results)
+    evaluations = [item for one in every for item in one.evaluations]
+    tasks = [item for one in every for item in one.tasks]
+    not_run = {**results.not_run, **results.without_integers(path), **beside.not_run}
     lost: dict[str, str] = {}
     nothing: tuple[Measurement | NotMeasured, ...] = ()
     saved = read_or_name(lost, path / MEASURED, load_measurements, nothing)
@@ -429,7 +397,7 @@ def report_run(
         training=epochs,
         evaluations=evaluations,
         tasks=tasks,
-        streams=streams,
+        streams=[item for one in every for item in one.streams],
         not_run=not_run,
         facts=facts,
         certificate=certificate,
@@ -441,32 +409,9 @@ def report_run(
         pictures=_pictures(run, evaluations[0].examples) if evaluations else {},
     )
     host = deployed.host_layers(run.model)
-    return _priced(basic, program, record, profiles, host, beside, metrics, own, accuracies, x86_cores)
-
-
-def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Workload, SavedResults]:
-    """Return the name and the work of a run beside the first, and its results without counts that
-    are not its own.
-    """
-    from ashneuro.simulation.run import simulate
-
-    kind = run.config.model.abstract.kind
-    if kind == "none":
-        return "no abstract encoder", control_workload(run), results
-    if kind != "spiking":
-        return run.path.name, control_workload(run), results
-    bundle = open_bundle(run.path)
-    program = bundle.program("integer")
-    results = results.fitting(program, run.path)
-    record = results.counts or simulate(bundle, bundle.reference.inputs, on="loihi")
-    return run.path.name, count(program, record, deployed.host_layers(run.model)), results
-
-
-def untaken(name: str, path: Path, taken: Collection[str]) -> str:
-    """Return ``name``, prefixed with parent folders of ``path`` until it is unique."""
-    parents = path.resolve().parts
-    longer = (f"{'/'.join(parents[start:-1])}/{name}" for start in range(len(parents) - 2, -1, -1))
-    return next((each for each in (name, *longer) if each not in taken), f"{name}, {len(taken) + 1}")
+    metrics = {Role.HYBRID: results.metric(), **beside.metrics}
+    accuracies = {**({} if accuracy is None else {Role.HYBRID: accuracy}), **beside.accuracies}
+    return _priced(basic, program, record, profiles, host, beside.networks, metrics, own, accuracies, x86_cores)
 
 
 def _priced(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ashneuro.workflows.report import untaken
+from ashneuro.workflows.runs_beside import untaken
 
 
 def test_run_names_are_unique() -> None:
