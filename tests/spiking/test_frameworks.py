@@ -1,27 +1,21 @@
 """Reset by subtraction against sinabs and SpikingJelly in float64, spike for spike.
 
 Both spike at v ≥ v_threshold, which no potential here meets exactly. Rockpool also subtracts in the
-same step; it is not compared, because it is not among the frameworks that are installed for tests.
+same step; tests/frameworks compares it with its graph.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ashneuro.spiking.lif import IF, LIF, CubaLIF
+from tests.frameworks.modules import framework
 
 THRESHOLD, DT_S = 0.7, 1e-3
-
-
-def framework(name: str):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip(name, reason=f"{name} is not installed: pip install -e '.[frameworks]'")
 
 
 def currents(offset: float = 0.3) -> Tensor:
