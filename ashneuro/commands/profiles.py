@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from ashneuro.commands.options import AsJson
-from ashneuro.cost.profile import list_profiles, load_profile, new_profile
+from ashneuro.cost.blank_profile import new_profile
+from ashneuro.cost.profile import list_profiles, load_profile
 from ashneuro.errors import ProfileError
 from ashneuro.files import write_text
 from ashneuro.reporting import explain as explaining

@@ -7,7 +7,6 @@ has the format. An unknown number is absent, never 0. Start at `load_profile`.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,19 +143,6 @@ KEYS: dict[str, Collection[str]] = {
     "usage": USAGE,
     "limits": LIMITS,
 }
-
-BLANK_NUMBER = """\
-# [{path}]{comment}
-# value =\x20
-# unit = "{unit}"
-# covers = ""
-# boundary = "op"   # op, core, chip, board or system
-# basis = "measured"   # simulated, measured, model or specification
-# status = "published"   # published, derived or estimate
-# check = "V"   # V opened, Q quoted, S seen elsewhere, R recalled
-# source = "paper"
-# locator = ""   # table, page or file
-"""
 
 Boundary = Literal["op", "core", "chip", "board", "system"]
 Basis = Literal["simulated", "measured", "model", "specification"]
@@ -537,52 +523,3 @@ def _number_faults(
             yield f"{path}.source", f"{source!r} is not in [sources]"
     if bounds and not entry.get("bounds_from"):
         yield f"{path}.bounds_from", "bounds of another source need the sentence that says so"
-
-
-def new_profile(name: str, kind: str) -> str:
-    """Return the TOML text of a valid profile without numbers; the keys of its kind are comments.
-
-    Raises:
-        ProfileError: the name is not made of lower-case letters, digits and hyphens.
-    """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise ProfileError(
-            f"{name!r} cannot name a profile", "names are lower-case letters, digits and hyphens", "choose another name"
-        )
-    tables = {
-        "neuromorphic": {
-            "energy": (
-                "synop",
-                "neuron_update_active",
-                "neuron_update_inactive",
-                "spike_out",
-                "axon_out",
-                "hop_ew",
-                "hop_ns",
-                "io_byte",
-            ),
-            "time": TIMES,
-            "limits": tuple(LIMITS),
-        },
-        "asic": {"energy": tuple(key for key in EVENTS if key.startswith(("add_", "mult_", "sram_", "dram")))},
-        "gpu": {"energy": ("mac",), "power": ("tdp",), "peak": ("fp32", "fp16", "int8")},
-        "cpu": {"energy": ("mac",), "power": ("tdp",), "peak": ("fp32", "int8")},
-    }[kind]
-    units = {"energy": "pJ", "time": "ns", "limits": "1", "power": "W", "peak": "Top/s"}
-    blocks = [
-        BLANK_NUMBER.format(
-            path=f"{table}.{key}", comment=f"   # {EVENTS[key]}" if table == "energy" else "", unit=units[table]
-        )
-        for table, keys in tables.items()
-        for key in keys
-    ]
-    head = (
-        f'schema = 1\nname = "{name}"\ntitle = "{name}"\nkind = "{kind}"\nboundary = "what is in the numbers"\n'
-        'excludes = ["what is not"]\nreads = """\nHow to read what this profile gives."""\n\n'
-        "# An unknown number stays a comment: it is never 0. low and high are given where the source has them.\n\n"
-    )
-    return (
-        head
-        + "\n".join(blocks)
-        + '\n[sources.paper]\ntitle = "authors, title, venue, year"\nlink = "https://doi.org/"\n'
-    )

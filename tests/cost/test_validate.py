@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ashneuro.cost.blank_profile import new_profile
 from ashneuro.cost.cases import load_case, load_cases, measured_folder, outline_program, outline_workloads
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.fitting import refit
-from ashneuro.cost.profile import list_profiles, load_profile, new_profile
+from ashneuro.cost.profile import list_profiles, load_profile
 from ashneuro.cost.validate import energy_rows, known_error, score, validate
 from ashneuro.errors import ProfileError
 from ashneuro.program.placement.place import place
