@@ -366,7 +366,7 @@ class TrainConfig:
             the spiking encoder and are reconstructed. ``"bag-of-words"``: the text's words are
             predicted from the spikes.
         stua_stops_at_concrete: stop the gradient of L_STUA at C, so that it trains the abstract
-            encoder only and its effect can be told apart.
+            encoder only and its effect can be measured separately.
         momentum_text: m of a moving average of the text encoder, which then gives the text features
             that L_STUA and ``unlabelled`` align images to; 0: the text encoder itself.
         unlabelled: weight of the alignment of unlabelled images to text features, and of unlabelled
