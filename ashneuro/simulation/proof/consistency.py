@@ -168,7 +168,7 @@ def _answers(bundle: Bundle) -> Check:
 def check_certificate(bundle: Bundle) -> tuple[Check, ...]:
     """Return the comparison of a bundle's certificate with the rest of the bundle.
 
-    Those are the comparisons and assumptions that it lists, the spikes of the graph and of the
+    Compared are the pairs and assumptions that it lists, the spikes of the graph and of the
     integer program, and where these two differ. Nothing is simulated.
     """
     certificate, reference = bundle.certificate, bundle.reference
