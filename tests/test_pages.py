@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -73,6 +74,13 @@ def test_first_example_of_the_readme_names_public_functions() -> None:
 
 def test_readme_has_at_most_900_words() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+def test_page_on_installing_lists_every_extra() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    table = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert not [extra for extra in extras if f"`{extra}`" not in table]
 
 
 @pytest.mark.slow
