@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from json import dumps
 from pathlib import Path
@@ -22,7 +22,8 @@ from ashneuro.workflows.export import Exported, export
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
 from ashneuro.workflows.networks import Network
 from ashneuro.workflows.progress import Progress, silent
-from ashneuro.workflows.runs import Part, open_run, pictures_of_run
+from ashneuro.workflows.runs import open_run
+from ashneuro.workflows.stream_clips import FRAMES, OWN, of_one_length, stream_clips, subsampled
 
 if TYPE_CHECKING:
     import nir
@@ -35,10 +36,7 @@ if TYPE_CHECKING:
     from ashneuro.training.checkpoint import Run
     from ashneuro.workflows.evaluate import Where
 
-OWN = "own"
 RATES = (8.0, 4.0, 2.0)
-DRIFT = 8  # frames of a picture that drifts
-FRAMES = 1024  # simulated together
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def export_stream(
         ProofError: the proof failed; nothing is written.
     """
     opened = open_run(run)
-    clips = _clips(opened, source, samples, "validation")
+    clips = stream_clips(opened, source, samples, "validation")
     network = stream_network(opened, settings)
     length = min(frames, *(len(clip.frames) for clip in clips))
     inputs = _currents(opened.model, [replace(clip, frames=clip.frames[:length]) for clip in clips]).currents
@@ -146,7 +144,7 @@ def evaluate_stream(
     """
     opened = open_run(run, device)
     profile = node if isinstance(node, HardwareProfile) else load_profile(str(node))
-    clips = _clips(opened, source, samples, "test")
+    clips = stream_clips(opened, source, samples, "test")
     model = stream_model(opened, settings)
     network = _network(opened, model)
     program = network.program if abstract_on == "torch" else integer_program(network, opened)
@@ -154,7 +152,7 @@ def evaluate_stream(
     rows = []
     for number, rate in enumerate(frames_per_s):
         progress("coding streams", number, len(frames_per_s))
-        rows.append(_at_rate(opened, model, encoder, _subsampled(clips, rate), profile))
+        rows.append(_at_rate(opened, model, encoder, subsampled(clips, rate), profile))
     entry = model.abstract and model.abstract.entry
     result = StreamEvaluation(
         network=opened.path.name,
@@ -283,7 +281,7 @@ def _at_rate(run: Run, model: AshNet, encoder: _Encoder, clips: Sequence[Clip], 
     embeddings: list[NDArray[np.float32]] = []
     concepts: list[str] = []
     alone: list[NDArray[np.float32]] = []
-    for part in _alike(clips):
+    for part in of_one_length(clips):
         host = _currents(model, part)
         record = encoder(host.currents)
         stream = Stream(program, _sent(program, record), host_mask(chain, host.pixels) if chain else _all(host))
@@ -487,64 +485,6 @@ def _texts(run: Run, clips: Sequence[Clip]) -> tuple[NDArray[np.float32], list[s
     with torch.no_grad():
         found = run.model.eval().embed_texts(tokens.to(run.model.log_scale.device)).cpu().numpy()
     return found, [concept for _, concept in owned]
-
-
-def _clips(run: Run, source: str | Path, samples: int | None, part: Part) -> tuple[Clip, ...]:
-    from ashneuro.data.streams import load_clips
-
-    if samples is not None and samples < 1:
-        raise ConfigError(f"--samples {samples}", "a stream has at least one clip", "--samples 16")
-    if source == OWN:
-        return _drifting(run, samples, part)
-    clips = load_clips(source, image_size=run.config.data.image_size, limit=samples)
-    moving = tuple(clip for clip in clips if len(clip.frames) > 1)
-    if not moving:
-        raise DataError(f"no clip of {source} has two frames", "changes need at least two", "name other clips")
-    return moving
-
-
-def _drifting(run: Run, samples: int | None, part: Part) -> tuple[Clip, ...]:
-    """Return pictures of a run that move to the right by a pixel per frame."""
-    import numpy as np
-
-    from ashneuro.data.batches import load_images
-    from ashneuro.data.clips import Clip
-
-    pairs = (pictures_of_run(run, part) or pictures_of_run(run, "train"))[:samples]
-    pictures = load_images(pairs, run.config.data.image_size).permute(0, 2, 3, 1).numpy()
-    return tuple(
-        Clip(
-            pair.key,
-            np.stack([_shifted(picture, step) for step in range(DRIFT)]),
-            8.0,
-            pair.concept,
-            pair.captions,
-        )
-        for pair, picture in zip(pairs, pictures, strict=True)
-    )
-
-
-def _shifted(picture: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
-    import numpy as np
-
-    edge = np.repeat(picture[:, :1], pixels, axis=1)
-    return np.concatenate([edge, picture], axis=1)[:, : picture.shape[1]]
-
-
-def _subsampled(clips: Sequence[Clip], rate: float) -> list[Clip]:
-    from ashneuro.data.clips import subsampling
-
-    return [clip.subsampled(subsampling(clip.frames_per_s, rate, clip.key)) for clip in clips]
-
-
-def _alike(clips: Sequence[Clip]) -> Iterator[list[Clip]]:
-    """Yield groups of clips of one length, at most `FRAMES` frames each."""
-    by_length: dict[int, list[Clip]] = {}
-    for clip in clips:
-        by_length.setdefault(len(clip.frames), []).append(clip)
-    for length, group in sorted(by_length.items()):
-        most = max(1, FRAMES // length)
-        yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
 def _calibration_currents(run: Run) -> Any:
