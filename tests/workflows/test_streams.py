@@ -196,7 +196,7 @@ def test_networks_without_levels_have_no_stream(tmp_path: Path, run: Path) -> No
     lif = replace(opened.config.model.abstract, kind="none")
     opened.model.config = replace(opened.model.config, abstract=lif)
     opened.model.abstract = None
-    with pytest.raises(ConfigError, match="nothing that could be coded"):
+    with pytest.raises(ConfigError, match="nothing to code by changes"):
         stream_model(opened)
     with pytest.raises(AshneuroError):
         export_stream(tmp_path)
