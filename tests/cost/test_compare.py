@@ -333,6 +333,9 @@ def test_verdict_is_against_the_cheapest_ann_that_is_as_accurate():
     assert result.case is VerdictCase.ANN_WINS
     (second,) = (line for line in result.conventions if line.name.startswith("(ii)"))
     assert second.theirs == "small, 3-bit"
+    # A twin that was not trained decides, and the verdict says that nobody measured it.
+    untrained = compare(work, twin, node=CMOS, accuracies={Role.HYBRID: Accuracy(0.43, 0.01)})
+    assert "its 3-bit ANN twin, the cheapest ANN here and of unmeasured accuracy," in untrained.verdict
     # Without the hybrid's accuracy the twins decide, as for a network without a task.
     plain = compare(work, twin, node=CMOS, others=others)
     assert plain.matches == () and "its 3-bit ANN twin" in plain.verdict

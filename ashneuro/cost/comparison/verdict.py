@@ -160,6 +160,8 @@ def _named(found: Match) -> str:
         return name
     if not found.reached:
         return f"{name}, the most accurate ANN here,"
+    if ann.accuracy is None:
+        return f"{name}, the cheapest ANN here and of unmeasured accuracy,"
     return f"{name}, the cheapest ANN here that is as accurate,"
 
 
