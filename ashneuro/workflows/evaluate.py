@@ -262,7 +262,8 @@ def questions_of(
         raise AshneuroError(
             f"--task {task}",
             f"{run.path} was trained on {known}",
-            f"train with a stage of the schedule whose task is {task!r}",
+            "train with a stage of that task: --set model.multimodal.layers=2 --set "
+            f'\'schedule=[{{name="{task}",epochs=8,task="{task}"}}]\' (docs/learning.md, Tasks)',
         )
     if place == HERE:
         require_questions(run, task)
