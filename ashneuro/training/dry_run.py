@@ -23,7 +23,7 @@ from ashneuro.training.teacher import Teacher
 PROBES = (2, 4)
 """Batch sizes of the measured steps; memory per pair is the difference."""
 
-TIMED_SECONDS = 0.25
+TIMED_SECONDS = 1.0
 """A step is timed with a batch that takes this long, or with a whole batch: in a short step, the
 time between operations outweighs theirs."""
 
