@@ -9,7 +9,7 @@ import difflib
 import math
 import os
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -717,13 +717,27 @@ def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig
     if unknown:
         raise ConfigError(f"{name}: {len(unknown)} unknown setting(s)", "; ".join(unknown), "correct or remove them")
     strict = with_config(ConfigDict(allow_inf_nan=False))(RunConfig)
+    config, cause = None, None
     try:
-        return TypeAdapter(strict).validate_python(dict(values))
+        config = TypeAdapter(strict).validate_python(dict(values))
+        lines = list(_truths_for_numbers(config, values, ""))
     except ValidationError as error:
-        lines = invalid_values(error)
+        lines, cause = invalid_values(error), error
+    if config is None or lines:
         raise ConfigError(
             f"{name}: {len(lines)} setting(s) cannot be used", "; ".join(lines), "correct them"
-        ) from error
+        ) from cause
+    return config
+
+
+def _truths_for_numbers(made: Any, values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Yield a line per number that was given as true or false, which pydantic takes for 1 and 0."""
+    for key, value in values.items():
+        own = getattr(made, key, None)
+        if isinstance(value, Mapping) and is_dataclass(own):
+            yield from _truths_for_numbers(own, value, f"{prefix}{key}.")
+        elif isinstance(value, bool) and isinstance(own, int | float) and not isinstance(own, bool):
+            yield f"{prefix}{key} = {value!r}: Input should be a number"
 
 
 def dump_config(config: RunConfig) -> dict[str, Any]:
@@ -766,10 +780,13 @@ def cache_dir() -> Path:
 
 def _override(values: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not key.strip():
         raise ConfigError(f"--set {text}", "an override is written section.key=value", "--set train.epochs=3")
     try:
-        parsed = parse_toml(f"value = {value}")["value"]
+        found = parse_toml(f"value = {value}")
+        if len(found) > 1:
+            raise ConfigError(f"--set {text[:80]}", "it sets more than one key", "--set KEY=VALUE for each")
+        parsed = found["value"]
     except tomllib.TOMLDecodeError:
         parsed = value  # a bare word is a string
     except ValueError as error:
