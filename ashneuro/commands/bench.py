@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from ashneuro.commands.options import LavaWorkers
+from ashneuro.commands.options import LavaWorkers, Whole
 from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.files import write_text
 from ashneuro.reporting import terminal
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 bench = App(name="bench")
 
 Bundle = Annotated[Path | None, Parameter(help="A bundle or an exported run to measure, with its own samples.")]
-Rounds = Annotated[int, Parameter(help="Number of rounds; every implementation runs once in each.")]
-Threads = Annotated[int | None, Parameter(help="Number of torch's threads. Default: torch's own.")]
+Rounds = Annotated[Whole, Parameter(help="Number of rounds; every implementation runs once in each.")]
+Threads = Annotated[Whole | None, Parameter(help="Number of torch's threads. Default: torch's own.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto: the GPU where there is one.")]
 Clock = Annotated[
     Literal["wall", "cpu"], Parameter(help="wall, or cpu: processor time, which other processes do not affect.")
@@ -48,10 +48,10 @@ def emulator(
             " beside lif."
         ),
     ] = ("lif",),
-    samples: Annotated[int, Parameter(help="Number of samples that the emulator computes per round.")] = 256,
-    lava_samples: Annotated[int, Parameter(help="Number of these samples that run in Lava.")] = 16,
+    samples: Annotated[Whole, Parameter(help="Number of samples that the emulator computes per round.")] = 256,
+    lava_samples: Annotated[Whole, Parameter(help="Number of these samples that run in Lava.")] = 16,
     rounds: Rounds = 5,
-    threads: Annotated[int | None, Parameter(help="Maximum number of threads. Default: one per core.")] = None,
+    threads: Annotated[Whole | None, Parameter(help="Maximum number of threads. Default: one per core.")] = None,
     lava: Annotated[bool, Parameter(help="Run Lava too.")] = True,
     json: Json = None,
 ) -> int:
@@ -80,7 +80,7 @@ def emulator(
 def bench_lava(
     *,
     bundle: Bundle = None,
-    samples: Annotated[int, Parameter(help="Number of samples side by side.")] = 256,
+    samples: Annotated[Whole, Parameter(help="Number of samples side by side.")] = 256,
     rounds: Rounds = 3,
     options: LavaWorkers | None = None,
     json: Json = None,
@@ -106,9 +106,9 @@ def bench_lava(
 @bench.command
 def lif(
     *,
-    timesteps: Annotated[tuple[int, ...], Parameter(help="Numbers of timesteps, one table for each.")] = (16, 32),
-    batch: Annotated[int, Parameter(help="Number of samples.")] = 64,
-    width: Annotated[int, Parameter(help="Number of neurons, and of their inputs.")] = 768,
+    timesteps: Annotated[tuple[Whole, ...], Parameter(help="Numbers of timesteps, one table for each.")] = (16, 32),
+    batch: Annotated[Whole, Parameter(help="Number of samples.")] = 64,
+    width: Annotated[Whole, Parameter(help="Number of neurons, and of their inputs.")] = 768,
     neuron: Annotated[
         str, Parameter(help="lif; or beside it lif-subtract, which resets by subtraction, graded or sigma-delta.")
     ] = "lif",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ashneuro.commands.options import AsJson, SkipBroken
+from ashneuro.commands.options import AsJson, SkipBroken, Whole
 from ashneuro.config import DataConfig, presets
 from ashneuro.errors import ConfigError, install_command
 from ashneuro.reporting import terminal
@@ -89,7 +89,7 @@ def check(
     tokeniser: Annotated[
         Literal["auto", "words", "pieces"], Parameter(help="data.tokeniser of the run that would learn from it.")
     ] = "auto",
-    max_words: Annotated[int, Parameter(help="data.max_words of that run; 0: it follows from the texts.")] = 0,
+    max_words: Annotated[Whole, Parameter(help="data.max_words of that run; 0: it follows from the texts.")] = 0,
     json: AsJson = False,
 ) -> int:
     """Count a data set's parts, and list every problem of its files, texts and pictures.
@@ -150,8 +150,8 @@ def show(
     ] = None,
     skip_broken: SkipBroken = False,
     part: Literal["train", "validation", "test"] = "test",
-    n: Annotated[int, Parameter(help="Number of pictures.")] = 24,
-    seed: int = 0,
+    n: Annotated[Whole, Parameter(help="Number of pictures.")] = 24,
+    seed: Whole = 0,
     out: Annotated[Path | None, Parameter(help="File of the sheet. Default: SOURCE-PART.png.")] = None,
     json: AsJson = False,
 ) -> None:

@@ -14,6 +14,7 @@ from ashneuro.commands.options import (
     PrecisionWord,
     SkipBroken,
     StreamOptions,
+    Whole,
     precision_of,
 )
 from ashneuro.config import Task
@@ -45,7 +46,7 @@ def evaluate(
         PrecisionWord, Parameter(help="Lava's arithmetic; fixed is an older name of integer.")
     ] = "integer",
     part: Annotated[Literal["train", "validation", "test"], Parameter(help="Part of the data.")] = "test",
-    samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
+    samples: Annotated[Whole | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
     device: Annotated[str, Parameter(help="Device of the ANN branch and the emulator: cpu, cuda.")] = "cpu",
     where: DataOptions | None = None,
     stream: StreamOptions | None = None,

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, ContractOptions, DataOptions, LavaOptions, SkipBroken, StreamOptions
+from ashneuro.commands.options import (
+    AsJson,
+    ContractOptions,
+    DataOptions,
+    LavaOptions,
+    SkipBroken,
+    StreamOptions,
+    Whole,
+)
 from ashneuro.errors import ConfigError
 from ashneuro.reporting import tables, terminal
 
@@ -31,7 +39,7 @@ def export(
     inputs: Annotated[
         Path | None, Parameter(help="Inputs (T, B, *shape), .npy or .npz, for calibration and for the proof.")
     ] = None,
-    samples: Annotated[int, Parameter(help="Number of samples in the proof.")] = 16,
+    samples: Annotated[Whole, Parameter(help="Number of samples in the proof.")] = 16,
     lava: Annotated[bool, Parameter(help="Run Lava for the proof.")] = True,
     stream: StreamOptions | None = None,
     options: LavaOptions | None = None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from ashneuro.errors import ConfigError
 
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
     from ashneuro.workflows.lava import LavaSettings
     from ashneuro.workflows.places import Place
     from ashneuro.workflows.streams import StreamSettings
+
+
+def whole_number(type_: object, tokens: Sequence[Token]) -> int:
+    """Return the whole number that an option was given; cyclopts itself rounds 1.5 to 2.
+
+    Raises:
+        ValueError: it is none.
+    """
+    (token,) = tokens
+    try:
+        return int(token.value)
+    except ValueError:
+        raise ValueError(f"{token.value[:40]} is not a whole number, such as 8") from None
+
+
+Whole = Annotated[int, Parameter(converter=whole_number)]
 
 AsJson = Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())]
 
@@ -60,12 +77,12 @@ class ContractOptions:
     """
 
     dt: Annotated[float | None, Parameter(help="Duration of one step, seconds.")] = None
-    timesteps: Annotated[int | None, Parameter(help="Steps per sample.")] = None
+    timesteps: Annotated[Whole | None, Parameter(help="Steps per sample.")] = None
     reset: Annotated[
         Literal["value", "subtract"] | None,
         Parameter(help="Effect of a spike on v: 'value' sets it to v_reset, 'subtract' takes v_threshold away."),
     ] = None
-    reset_delay: Annotated[int | None, Parameter(help="Steps between a spike and its reset.")] = None
+    reset_delay: Annotated[Whole | None, Parameter(help="Steps between a spike and its reset.")] = None
     comparison: Annotated[
         Literal["strict", "inclusive"] | None,
         Parameter(help="A neuron spikes at v > v_threshold (strict) or at v ≥ v_threshold (inclusive)."),
@@ -74,7 +91,7 @@ class ContractOptions:
         Literal["spike", "count"] | None,
         Parameter(help="A neuron spikes once in a step (spike), or as often as v_threshold fits into v (count)."),
     ] = None
-    message_limit: Annotated[int | None, Parameter(help="Largest number of spikes of a count.")] = None
+    message_limit: Annotated[Whole | None, Parameter(help="Largest number of spikes of a count.")] = None
     start: Annotated[Literal["v_leak", "v_reset"] | None, Parameter(help="Value of v when a sample starts.")] = None
     integration: Annotated[
         Literal["euler", "exponential"] | None,
@@ -117,7 +134,7 @@ def _shape(text: str) -> tuple[int, ...]:
 class LavaWorkers:
     """Lava's workers; see docs/lava.md."""
 
-    workers: Annotated[int, Parameter(help="Number of Lava workers that share the samples.")] = 1
+    workers: Annotated[Whole, Parameter(help="Number of Lava workers that share the samples.")] = 1
     lava_command: Annotated[
         list[str] | None,
         Parameter(
@@ -146,7 +163,7 @@ class StreamOptions:
         Parameter(help="Clips: a named source, a folder, an animated picture, or 'own': the run's pictures, moving."),
     ] = None
     stream_bits: Annotated[
-        int | None, Parameter(help="Payload bits of a level. Default: those of a quantised ReLU, or of the messages.")
+        Whole | None, Parameter(help="Payload bits of a level. Default: those of a quantised ReLU, or of the messages.")
     ] = None
     stream_threshold: Annotated[float, Parameter(help="Smallest change that is sent, in levels. 1: every change.")] = (
         1.0
@@ -164,6 +181,10 @@ class StreamOptions:
         return StreamSettings(self.stream_bits, self.stream_threshold)
 
 
+def _whole_or_all(type_: object, tokens: Sequence[Token]) -> int | Literal["all"]:
+    return "all" if tokens[0].value == "all" else whole_number(type_, tokens)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class LavaOptions:
@@ -173,8 +194,9 @@ class LavaOptions:
     stock: Annotated[
         int | Literal["all"] | None,
         Parameter(
+            converter=_whole_or_all,
             help="Number of samples, or all, that run through Lava's own synapses; the others run side by side, and "
-            "both ways are compared on these samples."
+            "both ways are compared on these samples.",
         ),
     ] = None
 

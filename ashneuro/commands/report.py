@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import ContractOptions, DataOptions, SkipBroken
+from ashneuro.commands.options import ContractOptions, DataOptions, SkipBroken, Whole
 from ashneuro.errors import ConfigError
 from ashneuro.files import named
 from ashneuro.reporting import tables, terminal
@@ -30,7 +30,7 @@ def report(
     inputs: Annotated[
         Path | None, Parameter(help="For a .nir or .net file: (T, B, *shape) as .npy or .npz. Default: noise.")
     ] = None,
-    noise: Annotated[int, Parameter(help="Samples of noise, where a file has no inputs.")] = 8,
+    noise: Annotated[Whole, Parameter(help="Samples of noise, where a file has no inputs.")] = 8,
     rate: Annotated[float, Parameter(help="Share of input lines that spike in a step of noise.")] = 0.1,
     measure: Annotated[
         bool, Parameter(help="Read this machine's energy counters while the ANNs run; minutes.", negative=())

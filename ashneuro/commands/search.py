@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, SkipBroken
+from ashneuro.commands.options import AsJson, SkipBroken, Whole
 from ashneuro.reporting import terminal
 
 SHOWN = 20
@@ -26,7 +26,7 @@ def search(
         Path | None,
         Parameter(help="Folder to search; with --data, where its pictures are. Default: the run's own test pictures."),
     ] = None,
-    n: Annotated[int, Parameter(help="Number of matches.")] = 6,
+    n: Annotated[Whole, Parameter(help="Number of matches.")] = 6,
     abstract_on: Annotated[
         Literal["torch", "loihi", "lava"],
         Parameter(help="Simulator of the spikes: torch, the integer emulator, or Lava."),

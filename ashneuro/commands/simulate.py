@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, PrecisionWord, precision_of
+from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, PrecisionWord, Whole, precision_of
 from ashneuro.cost.profile import DEFAULT_NODE
 from ashneuro.errors import ConfigError
 from ashneuro.exchange import Shard
@@ -44,7 +44,7 @@ def simulate(
         tuple[str, ...],
         Parameter(help="LAYER:NEURON (flat index): draw its u and v in the emulator and in Lava.", negative=()),
     ] = (),
-    trace_sample: Annotated[int, Parameter(help="Index of the traced sample, from 0.")] = 0,
+    trace_sample: Annotated[Whole, Parameter(help="Index of the traced sample, from 0.")] = 0,
     figure: Annotated[Path, Parameter(help="File of the picture: .svg, .png or .pdf.")] = Path("traces.svg"),
     stream: Annotated[
         bool,

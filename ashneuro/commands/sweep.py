@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from ashneuro.commands.options import Whole
 from ashneuro.commands.shown import shown_training
 from ashneuro.errors import AshneuroError
 from ashneuro.exchange import Shard
@@ -33,7 +34,7 @@ def sweep(
         Parameter(name="--set", help="Change one setting of all runs: --set train.epochs=3. Repeatable.", negative=()),
     ] = None,
     seeds: Annotated[
-        list[int] | None,
+        list[Whole] | None,
         Parameter(
             help="Other seeds than the config's: --seeds 3 4. All of them for one table.",
             negative=(),
@@ -41,7 +42,7 @@ def sweep(
         ),
     ] = None,
     limit: Annotated[
-        int | None, Parameter(help="Stop after this many runs; the next call continues. 0: only write the table.")
+        Whole | None, Parameter(help="Stop after this many runs; the next call continues. 0: only write the table.")
     ] = None,
     shard: Annotated[
         str | None, Parameter(help="i/n: train only this part of the runs, as task i of a job array of n.")
@@ -51,7 +52,7 @@ def sweep(
         Parameter(help="Folders of the same sweep; their runs are copied to OUT.", negative=(), consume_multiple=True),
     ] = (),
     workers: Annotated[
-        int, Parameter(help="Processes that train runs at once and divide the cores; --limit is that of each.")
+        Whole, Parameter(help="Processes that train runs at once and divide the cores; --limit is that of each.")
     ] = 1,
     json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
 ) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import DataOptions, SkipBroken
+from ashneuro.commands.options import DataOptions, SkipBroken, Whole
 from ashneuro.commands.shown import is_first_process, shown_training
 from ashneuro.config import RunConfig, load_config
 from ashneuro.errors import ConfigError
@@ -30,9 +30,9 @@ class Assume:
             Data sheets say several times more.
     """
 
-    pairs: int = 6000
-    words: int = 10_000
-    gpus: int = 1
+    pairs: Whole = 6000
+    words: Whole = 10_000
+    gpus: Whole = 1
     tflops: float = 50.0
 
 

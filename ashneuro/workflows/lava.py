@@ -23,12 +23,19 @@ class LavaSettings:
         timeout_s: seconds that one reply of a worker may take.
         stock: samples that run through Lava's own synapses; the rest runs through batched ones,
             which are compared on these. ``None``: the workflow's default.
+
+    Raises:
+        ConfigError: ``stock`` is below 0.
     """
 
     workers: int = 1
     command: str | Sequence[str] | None = None
     timeout_s: float = 300.0
     stock: int | Literal["all"] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stock, int) and self.stock < 0:
+            raise ConfigError(f"--stock {self.stock}", "it is a number of samples, or all", "--stock 1")
 
     def open(self) -> Lava:
         """Return a Lava session with these settings; a context manager.

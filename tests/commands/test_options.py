@@ -1,4 +1,4 @@
-"""Options of Lava."""
+"""Options of Lava, and whole numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from ashneuro.commands.options import LavaOptions, LavaWorkers
+from ashneuro.errors import ConfigError
 from ashneuro.simulation.lava.environment import WORKER, find_interpreter
+from ashneuro.simulation.lava.session import Lava
 from ashneuro.workflows.lava import LavaSettings
 from tests.commands.conftest import Command
 
@@ -26,6 +28,35 @@ def test_stock_is_a_number_or_all() -> None:
     options = [LavaOptions(stock=given).settings() for given in (None, 3, "all")]
     assert [settings.stock_samples(32) for settings in options] == [32, 3, None]
     assert LavaOptions(LavaWorkers(2, ["ssh host"]), 3).settings() == LavaSettings(2, ("ssh host",), stock=3)
+
+
+def test_stock_and_workers_out_of_range() -> None:
+    with pytest.raises(ConfigError, match="--stock -1"):
+        LavaOptions(stock=-1).settings()
+    for workers in (0, 10**9):
+        with pytest.raises(ConfigError, match=f"--workers {workers}"):
+            Lava(workers)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("search", "run", "text", "--n"),
+        ("export", "run", "--samples"),
+        ("check", "net.nir", "--timesteps"),
+        ("verify", "bundle", "--stock"),
+        ("evaluate", "run", "--samples"),
+        ("sweep", "front", "--workers"),
+        ("bench", "lif", "--batch"),
+        ("train", "tiny", "--gpus"),
+    ],
+)
+@pytest.mark.parametrize("given", ["1.5", "2.0", "1e3", "x", ""])
+def test_numbers_that_are_not_whole(ashneuro: Command, words: tuple[str, ...], given: str) -> None:
+    """cyclopts would round 1.5 to 2."""
+    result = ashneuro(*words, given)
+    assert result.code == 2 and f"Invalid value for {words[-1]}" in result.err
+    assert "is not a whole number" in result.err
 
 
 @pytest.mark.lava

@@ -36,7 +36,7 @@ def test_mistakes_with_shards_of_a_simulation(ashneuro: Command, foreign: Path, 
     for shard, told in (("0/2", "counted from 1"), ("a", "counted from 1"), ("1/7", "there are 6 samples")):
         result = ashneuro(*words, "--shard", shard)
         assert result.code == 2 and told in result.err
-    assert "about all samples" in ashneuro(*words, "--shard", "1/2", "--trace", "lif1:0").err
+    assert "needs all samples" in ashneuro(*words, "--shard", "1/2", "--trace", "lif1:0").err
     first, whole = tmp_path / "first.npz", tmp_path / "whole.npz"
     assert ashneuro(*words, "--shard", "1/2", "--counts", first).code == 0
     assert ashneuro(*words, "--counts", whole).code == 0

@@ -28,6 +28,8 @@ from ashneuro.simulation.lava.stream import stream_chunks
 from ashneuro.simulation.lava.worker import Health, worker_command, worker_fingerprint
 from ashneuro.simulation.record import SpikeRecord
 
+MOST_WORKERS = 1024
+
 
 class Lava:
     """Lava on one or several worker processes; a context manager. Programs run one after another.
@@ -48,8 +50,8 @@ class Lava:
     """
 
     def __init__(self, workers: int = 1, command: str | Sequence[str] | None = None, timeout_s: float = 300.0) -> None:
-        if workers < 1:
-            raise ConfigError(f"--workers {workers}", "at least one worker runs Lava", "--workers 1")
+        if not 1 <= workers <= MOST_WORKERS:
+            raise ConfigError(f"--workers {workers}", f"1 to {MOST_WORKERS:,} workers run Lava", "--workers 1")
         if not timeout_s > 0:
             raise ConfigError(f"--lava-timeout {timeout_s:g}", "a reply takes some time", "--lava-timeout 300")
         self.versions: dict[str, str] = {}
