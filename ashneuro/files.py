@@ -46,6 +46,8 @@ EXPANSION = 32
 EXPANDED_GIB = "ASHNEURO_LARGEST_GIB"
 """Environment variable: another `LARGEST_EXPANDED`, in GiB."""
 
+_TEMPORARY = re.compile(r"\.(?:.+\.)?\d+-[0-9a-f]+(?:\..*)?")
+
 _KINDS: dict[Callable[[int], bool], str] = {
     stat.S_ISFIFO: "a named pipe",
     stat.S_ISCHR: "a device",
@@ -81,6 +83,14 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Return True for the name of a new file of `replace_file`, which a killed process leaves.
+
+    Older versions began it with the name of the file.
+    """
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def replace_files(folder: Path, write: Callable[[Path], Written], last: str = "") -> Written:

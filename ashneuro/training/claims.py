@@ -159,6 +159,9 @@ def _make(folder: Path) -> Path | str:
             json.dump(CLAIM.stamped(asdict(Holder.here())), file)
     except FileExistsError:  # somebody was quicker
         return _active(path) or "another process"
+    except OSError:  # a full disk, say
+        path.unlink(missing_ok=True)
+        raise
     # A claim may have been given back, and another one made, since the first look.
     for other in _claims(folder).values():
         if other != path and (holder := _active(other)):

@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any, NotRequired, TypedDict, cast
@@ -18,9 +18,10 @@ from ashneuro.config import RunConfig, differences, dump_config, load_config, se
 from ashneuro.data.broken import LEFT_OUT
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
-from ashneuro.files import reason_of, replace_file
+from ashneuro.files import is_temporary, reason_of, replace_file
 from ashneuro.schemas import remedy_of
 from ashneuro.training.checkpoint import CONFIG, TRAINER, save_run, write_state
+from ashneuro.training.claims import claim
 from ashneuro.training.data import TrainingData
 from ashneuro.training.learner import Learner
 from ashneuro.training.loggers import Loggers
@@ -28,6 +29,9 @@ from ashneuro.training.processes import Processes
 from ashneuro.training.state import STATE, read_state
 from ashneuro.training.teacher import FILE as TEACHER
 from ashneuro.training.teacher import START
+
+CLAIMED = "training"
+"""Name before the number in the name of a training's claim, see `ashneuro.training.claims`."""
 
 # Settings that may differ when a run is resumed: they say where it is trained and where its data
 # lie, not what it learns. Without broken pictures, leaving them out changes nothing. Other texts,
@@ -84,6 +88,36 @@ class TrainerState(StageState):
     teacher: NotRequired[str]
 
 
+@contextmanager
+def held(out: Path, resume: bool) -> Iterator[None]:
+    """Hold the folder of a run for this process, so that no other one trains in it.
+
+    A folder that was made here and is still empty at the end is taken away again.
+
+    Raises:
+        ConfigError: another process trains in it, it cannot be written, or see `open_folder`.
+    """
+    _require_free(out, resume)
+    made = not out.exists()
+    try:
+        with ExitStack() as stack:
+            try:
+                mine = stack.enter_context(claim(out / CLAIMED))
+            except OSError as error:
+                raise _not_writable(out, error) from error
+            if mine.holder:
+                raise ConfigError(
+                    f"{out} is in use",
+                    f"{mine.holder} trains in it, and would write over the same checkpoints",
+                    "wait until it has ended, or name another folder with --out",
+                )
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # it holds something
+                out.rmdir()
+
+
 def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | None:
     """Create the folder; return the state to resume from, if there is one.
 
@@ -94,23 +128,14 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
             or its run has other settings; or the teacher of a finished stage is no longer there.
         DataError: the state cannot be read.
     """
-    holds_run = (out / CONFIG).exists()
-    if holds_run and not resume:
-        raise ConfigError(
-            f"{out} already holds a run",
-            "a run is never overwritten",
-            f"--resume, or another folder with --out, or delete {out}",
-        )
-    if not holds_run and out.exists() and (not out.is_dir() or any(_foreign(out))):
-        raise ConfigError(f"{out} is not empty", "a run gets a folder of its own", "name another folder with --out")
+    holds_run = _require_free(out, resume)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for temporary in out.glob(".*.[0-9]*"):  # half-written files of a killed process
-            temporary.unlink()
+        for path in list(out.iterdir()):  # half-written files of a killed process
+            if is_temporary(path.name) and path.is_file():
+                path.unlink()
     except OSError as error:
-        raise ConfigError(
-            f"cannot write to {out}", error.strerror or str(error), "name another folder with --out"
-        ) from error
+        raise _not_writable(out, error) from error
     if not holds_run:
         return None
     before = load_config(out / CONFIG)
@@ -142,6 +167,28 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
             reason_of(error),
             remedy_of(error, "train again in another folder"),
         ) from error
+
+
+def _require_free(out: Path, resume: bool) -> bool:
+    """Return True if the folder holds a run.
+
+    Raises:
+        ConfigError: it holds a run and ``resume`` is not set, or something else.
+    """
+    holds_run = (out / CONFIG).exists()
+    if holds_run and not resume:
+        raise ConfigError(
+            f"{out} already holds a run",
+            "a run is never overwritten",
+            f"--resume, or another folder with --out, or delete {out}",
+        )
+    if not holds_run and out.exists() and (not out.is_dir() or any(_foreign(out))):
+        raise ConfigError(f"{out} is not empty", "a run gets a folder of its own", "name another folder with --out")
+    return holds_run
+
+
+def _not_writable(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write to {out}", error.strerror or str(error), "name another folder with --out")
 
 
 def extended_epochs(before: RunConfig, now: RunConfig) -> tuple[int, int] | None:
@@ -249,12 +296,17 @@ def uninterrupted() -> Iterator[None]:
 def _foreign(out: Path) -> Iterator[Path]:
     """Yield files that training did not write, in a folder without a complete run.
 
-    A process killed during its first checkpoint leaves the state and a teacher, or half of them,
-    and the list of what was left out of the data.
+    A process killed during its first checkpoint leaves its claim, the state and a teacher, or half
+    of them, and the list of what was left out of the data.
     """
     written = (TRAINER, TEACHER, LEFT_OUT)
     for path in out.iterdir():
-        if path.name not in written and not path.name.startswith((f".{TRAINER}.", f".{TEACHER}.")):
+        own = (
+            path.name in written
+            or is_temporary(path.name)
+            or path.name.startswith((f"{CLAIMED}.claim-", f".{CLAIMED}.claim-"))
+        )
+        if not own:
             yield path
 
 

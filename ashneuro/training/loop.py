@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -33,7 +33,7 @@ from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
 from ashneuro.training.checkpoint import CONFIG, TRAINER, Run, build_model, load_run, shorten
 from ashneuro.training.data import OnReading, TrainingData, Validation
-from ashneuro.training.folder import Checkpoints, TrainerState, extended_epochs, open_folder
+from ashneuro.training.folder import Checkpoints, TrainerState, extended_epochs, held, open_folder
 from ashneuro.training.learner import Learner
 from ashneuro.training.loggers import check_loggers
 from ashneuro.training.processes import Processes, join, shared_norms
@@ -102,9 +102,10 @@ def train(
 
     Raises:
         MissingDependency: the package of a logger is not installed.
-        ConfigError: ``out`` holds a run and ``resume`` is not set; a resumed run has other
-            settings; ``train.device`` asks for a GPU and there is none; ``train.start`` is a run of
-            another model; settings contradict each other; or training diverges.
+        ConfigError: ``out`` holds a run and ``resume`` is not set; another process trains in it; a
+            resumed run has other settings; ``train.device`` asks for a GPU and there is none;
+            ``train.start`` is a run of another model; settings contradict each other; or training
+            diverges.
         DataError: data or the checkpoint cannot be read, or the data of a resumed run have changed.
     """
     out = Path(out)
@@ -115,55 +116,57 @@ def train(
     check_schedule(config)
     check_loggers(config.train.loggers)
     processes = join(config.train, device, [settings for _, settings in stages(config)])
-    state = _open_folder(out, config, resume, processes)
-    extended: tuple[int, ...] = ()
-    if state is not None:
-        before = load_config(out / CONFIG)
-        config, extended = settled(config, before), before.train.extended
-        if longer := extended_epochs(before, config):
-            on_note(_extension_note(*longer))
-            extended += (longer[0],)
-    config = replace(config, train=replace(config.train, extended=extended))
-    data = TrainingData(config, processes, on_reading)
-    config = data.config
-    if state is not None and state.get("data", data.digest) != data.digest:
-        raise DataError(
-            f"cannot resume {out}",
-            "the training data changed since the checkpoint: texts or questions differ",
-            "restore them, or name another --out",
-        )
-    if processes.rank == 0:
-        save_left_out(out / LEFT_OUT, data.left_out)
-    for note in data.notes():
-        on_note(note)
-    device = processes.device
-    integers = choose_integers if config.train.quantise_aware else None
-    with _seeded(config.train.seed, device):
-        learner = _build_learner(config, data, device)
+    # The first of several processes opens the folder for all; claims are of single processes.
+    with held(out, resume) if processes.size == 1 else nullcontext():
+        state = _open_folder(out, config, resume, processes)
+        extended: tuple[int, ...] = ()
         if state is not None:
-            _use_neurons(learner.model, encoder_of(config, stages(config)[state["stage"]][0]))
-            _load_state(learner, state, out)
-        elif config.train.start:
-            _load_start(learner.model, config)
-        if config.train.compile:
-            _compile(learner.model)
-        epochs = read_rows(state["rows"]) if state else []
-        if len(epochs) == sum(settings.epochs for _, settings in stages(config)):
-            on_note("all epochs of this run are trained; --set train.epochs=N adds epochs to its last stage")
-        checkpoints = Checkpoints(out, config, data, learner, processes, epochs)
-        with shared_norms(learner, processes):
-            validation = _train_stages(config, data, checkpoints, state, integers, on_progress)
-    if processes.rank == 0:  # the pictures of a stream are decoded in training alone
-        save_left_out(out / LEFT_OUT, data.left_out)
-    spiking = config.model.abstract.kind == "spiking"
-    checkpoints.finish(describe_kernels(device, config.train.kernels) if spiking else "")
-    if spiking and validation is not None:
-        rates = checkpoints.epochs[-1].firing_rates
-        if note := rates_note(rates, validation.firing_rates, norm_steps(learner.model)):
+            before = load_config(out / CONFIG)
+            config, extended = settled(config, before), before.train.extended
+            if longer := extended_epochs(before, config):
+                on_note(_extension_note(*longer))
+                extended += (longer[0],)
+        config = replace(config, train=replace(config.train, extended=extended))
+        data = TrainingData(config, processes, on_reading)
+        config = data.config
+        if state is not None and state.get("data", data.digest) != data.digest:
+            raise DataError(
+                f"cannot resume {out}",
+                "the training data changed since the checkpoint: texts or questions differ",
+                "restore them, or name another --out",
+            )
+        if processes.rank == 0:
+            save_left_out(out / LEFT_OUT, data.left_out)
+        for note in data.notes():
             on_note(note)
-    if processes.size == 1:
-        return Run(out, config, data.words, learner.model.eval(), data.labels, unanswered=data.unanswered)
-    return replace(load_run(out, device), unanswered=data.unanswered)
+        device = processes.device
+        integers = choose_integers if config.train.quantise_aware else None
+        with _seeded(config.train.seed, device):
+            learner = _build_learner(config, data, device)
+            if state is not None:
+                _use_neurons(learner.model, encoder_of(config, stages(config)[state["stage"]][0]))
+                _load_state(learner, state, out)
+            elif config.train.start:
+                _load_start(learner.model, config)
+            if config.train.compile:
+                _compile(learner.model)
+            epochs = read_rows(state["rows"]) if state else []
+            if len(epochs) == sum(settings.epochs for _, settings in stages(config)):
+                on_note("all epochs of this run are trained; --set train.epochs=N adds epochs to its last stage")
+            checkpoints = Checkpoints(out, config, data, learner, processes, epochs)
+            with shared_norms(learner, processes):
+                validation = _train_stages(config, data, checkpoints, state, integers, on_progress)
+        if processes.rank == 0:  # the pictures of a stream are decoded in training alone
+            save_left_out(out / LEFT_OUT, data.left_out)
+        spiking = config.model.abstract.kind == "spiking"
+        checkpoints.finish(describe_kernels(device, config.train.kernels) if spiking else "")
+        if spiking and validation is not None:
+            rates = checkpoints.epochs[-1].firing_rates
+            if note := rates_note(rates, validation.firing_rates, norm_steps(learner.model)):
+                on_note(note)
+        if processes.size == 1:
+            return Run(out, config, data.words, learner.model.eval(), data.labels, unanswered=data.unanswered)
+        return replace(load_run(out, device), unanswered=data.unanswered)
 
 
 def pick_device(name: str) -> torch.device:
